@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crew.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "page.h"
+#include "sys.h"
+#include "thread.h"
+
+#define STACK_SIZE  (128u << 10)
+#define LINGER	    50000000u /* ns that threads wait for more of the same */
+#define PR_SET_NAME 15
+
+static size_t crew_header(void)
+{
+	return stn_round_up(sizeof(struct stn_crew), stn_page_size());
+}
+
+/* Maps a crew and its stacks; not inherited by children, whose threads it would not have. */
+static struct stn_crew *map_crew(void)
+{
+	size_t size = crew_header() + STN_CREW_WORKERS * STACK_SIZE;
+	struct stn_crew *crew = stn_sys_mmap(NULL, size, PROT_READ | PROT_WRITE,
+					     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (stn_sys_failed(crew))
+		return NULL;
+	stn_sys_madvise(crew, size, MADV_DONTFORK);
+	stn_sys_madvise(crew, size, MADV_DONTDUMP);
+	for (unsigned i = 0; i < STN_CREW_WORKERS; i++)
+		crew->workers[i].crew = crew;
+	return crew;
+}
+
+static bool all_gone(const struct stn_crew *crew)
+{
+	for (unsigned i = 0; i < STN_CREW_WORKERS; i++)
+		if (__atomic_load_n(&crew->workers[i].tid, __ATOMIC_ACQUIRE))
+			return false;
+	return true;
+}
+
+struct stn_crew *stn_crew_current(struct stn_process *process, int *rc)
+{
+	*rc = -EBUSY;
+	for (unsigned i = 0; i < STN_CREWS; i++) {
+		struct stn_crew *crew = process->crews[i];
+
+		if (!crew) {
+			crew = process->crews[i] = map_crew();
+			*rc = -EAGAIN;
+			return crew;
+		}
+		if (crew->condemned && crew->alive == 0 && all_gone(crew))
+			crew->condemned = false;
+		if (!crew->condemned)
+			return crew;
+	}
+	return NULL;
+}
+
+struct stn_source *stn_crew_source(struct stn_crew *crew, const struct stn_identity *identity)
+{
+	struct stn_source *oldest = NULL;
+
+	for (unsigned i = 0; i < STN_CREW_SOURCES; i++) {
+		struct stn_source *source = &crew->sources[i];
+
+		if (source->valid && stn_identity_equal(&source->identity, identity)) {
+			oldest = source;
+			break;
+		}
+		if (source->users == 0 && (!oldest || source->last_use < oldest->last_use))
+			oldest = source;
+	}
+	if (!oldest)
+		return NULL;
+	if (!oldest->valid || !stn_identity_equal(&oldest->identity, identity)) {
+		oldest->stale = oldest->stale ? oldest->stale : oldest->opened;
+		oldest->identity = *identity;
+		oldest->valid = true;
+		oldest->claimed = oldest->opened = 0;
+	}
+	oldest->users++;
+	oldest->last_use = ++crew->uses;
+	return oldest;
+}
+
+struct stn_job *stn_job_drop(struct stn_job *job)
+{
+	if (--job->references)
+		return NULL;
+	if (job->type->release)
+		job->type->release(job);
+	return job;
+}
+
+void stn_job_free(struct stn_job *job)
+{
+	if (job)
+		stn_sys_munmap(job, job->size);
+}
+
+void stn_crew_unlink(struct stn_job *job)
+{
+	struct stn_job **link = &job->crew->jobs;
+
+	while (*link && *link != job)
+		link = &(*link)->next;
+	if (!*link)
+		return;
+	*link = job->next;
+	/* Whoever calls this holds a reference of their own, so this is never the last. */
+	stn_job_drop(job);
+}
+
+void stn_crew_wake(struct stn_crew *crew)
+{
+	__atomic_fetch_add(&crew->work, 1, __ATOMIC_RELEASE);
+	if (crew->idle)
+		stn_sys_futex_wake(&crew->work, (int)crew->idle);
+}
+
+void stn_crew_finish(struct stn_job *job)
+{
+	__atomic_store_n(&job->over, 1, __ATOMIC_RELEASE);
+	stn_sys_futex_wake(&job->over, 1);
+	stn_crew_unlink(job);
+}
+
+/* Finds a step in any of the crew's jobs; the job is moved to the end of the list. Pool lock held.
+ */
+static struct stn_job *claim_step(struct stn_crew *crew, struct stn_step *step)
+{
+	for (struct stn_job **link = &crew->jobs; *link; link = &(*link)->next) {
+		struct stn_job *job = *link;
+
+		memset(step, 0, sizeof(*step));
+		if (!job->type->claim(job, step))
+			continue;
+		*link = job->next;
+		job->next = NULL;
+		for (link = &crew->jobs; *link; link = &(*link)->next)
+			;
+		*link = job;
+		job->references++;
+		return job;
+	}
+	return NULL;
+}
+
+/* Hands a finished step to its job; returns a job to be freed or NULL. Pool lock held. */
+static struct stn_job *settle_step(struct stn_crew *crew, struct stn_job *job,
+				   const struct stn_step *step)
+{
+	if (!job->abandoned) {
+		bool over = job->type->settle(job, step);
+
+		__atomic_fetch_add(&job->progress, 1 + step->length, __ATOMIC_RELAXED);
+		if (over && !job->over)
+			stn_crew_finish(job);
+	}
+	stn_crew_wake(crew);
+	return stn_job_drop(job);
+}
+
+static void worker_main(void *argument);
+
+int stn_crew_start(struct stn_crew *crew)
+{
+	for (unsigned i = 0; i < STN_CREW_WORKERS; i++) {
+		struct stn_worker *worker = &crew->workers[i];
+		char *stack = (char *)crew + crew_header() + i * STACK_SIZE;
+		int tid;
+
+		if (__atomic_load_n(&worker->tid, __ATOMIC_ACQUIRE))
+			continue;
+		tid = stn_thread_start(stack + STACK_SIZE, worker_main, worker, &worker->tid);
+		if (tid < 0) {
+			worker->tid = 0;
+			return tid;
+		}
+		worker->known = tid;
+		crew->alive++;
+		return 0;
+	}
+	return -EAGAIN;
+}
+
+/* Waits for work. False if the thread should leave. Pool lock held, and given up meanwhile. */
+static bool wait_for_work(struct stn_process *process, struct stn_crew *crew, uint64_t *mask)
+{
+	uint32_t seen = crew->work;
+	bool busy = crew->jobs != NULL;
+	int rc;
+
+	if (!busy && (!crew->lingers || crew->condemned))
+		return false;
+	crew->idle++;
+	stn_lock_leave(&process->pool_lock, *mask);
+	rc = stn_sys_futex_wait(&crew->work, seen, busy ? 0 : LINGER);
+	*mask = stn_lock_enter(&process->pool_lock);
+	crew->idle--;
+	return rc != -ETIMEDOUT || crew->jobs;
+}
+
+/* The last thread of a crew takes the table of descriptors with it. Pool lock held. */
+static void leave(struct stn_crew *crew)
+{
+	if (--crew->alive)
+		return;
+	crew->ready = false;
+	crew->lingers = false;
+	for (unsigned i = 0; i < STN_CREW_SOURCES; i++) {
+		crew->sources[i].valid = false;
+		crew->sources[i].users = 0;
+		crew->sources[i].closing = false;
+		crew->sources[i].stale = 0;
+		crew->sources[i].opened = crew->sources[i].claimed = 0;
+	}
+}
+
+/* Fails all jobs of a crew whose table of descriptors could not be made private. Pool lock held. */
+static void fail_jobs(struct stn_crew *crew)
+{
+	while (crew->jobs) {
+		crew->jobs->failed = true;
+		stn_crew_finish(crew->jobs);
+	}
+}
+
+/* Takes steps until there are none. Pool lock held, and given up while a step runs. */
+static void work(struct stn_process *process, struct stn_crew *crew, uint64_t *mask)
+{
+	struct stn_step step;
+	struct stn_job *job;
+	uint64_t begun;
+
+	do {
+		while ((job = claim_step(crew, &step)) != NULL) {
+			/* Threads are started from inside the private table, which they share. */
+			if (crew->alive < crew->wanted && !crew->condemned)
+				stn_crew_start(crew);
+			stn_lock_leave(&process->pool_lock, *mask);
+			begun = stn_sys_clock(CLOCK_MONOTONIC);
+			job->type->run(job, &step);
+			step.elapsed = stn_sys_clock(CLOCK_MONOTONIC) - begun;
+			*mask = stn_lock_enter(&process->pool_lock);
+			stn_job_free(settle_step(crew, job, &step));
+		}
+	} while (wait_for_work(process, crew, mask));
+}
+
+static void worker_main(void *argument)
+{
+	const uint64_t all_signals = ~(uint64_t)0;
+	struct stn_worker *worker = argument;
+	struct stn_crew *crew = worker->crew;
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask;
+	int rc = 0;
+
+	stn_sys_sigmask(&all_signals, NULL);
+	stn_sys_prctl(PR_SET_NAME, (unsigned long)"stnommap", 0, 0, 0);
+	if (!__atomic_load_n(&crew->ready, __ATOMIC_ACQUIRE))
+		rc = stn_sys_empty_fd_table();
+	mask = stn_lock_enter(&process->pool_lock);
+	if (rc < 0) {
+		fail_jobs(crew);
+	} else {
+		__atomic_store_n(&crew->ready, true, __ATOMIC_RELEASE);
+		work(process, crew, &mask);
+	}
+	leave(crew);
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
+void stn_crew_await(const struct stn_crew *crew)
+{
+	const unsigned long limit = 5000000;
+
+	for (unsigned i = 0; i < STN_CREW_WORKERS; i++) {
+		int tid = crew->workers[i].known;
+
+		if (tid && !stn_thread_await(tid, limit))
+			return;
+	}
+}

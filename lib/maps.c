@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "maps.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "config.h"
+#include "file.h"
+#include "page.h"
+#include "pool.h"
+#include "sys.h"
+#include "text.h"
+
+/* A look-up on its way to a thread of the pool. */
+struct lookup {
+	struct stn_call call;
+	uintptr_t start, end;
+	int result;
+	struct stn_maps_area area;
+};
+
+/* Parses hexadecimal digits up to stop; NULL if there are none. */
+static const char *parse_hex(const char *text, char stop, uintptr_t *out)
+{
+	uintptr_t value = 0;
+	const char *p = text;
+
+	for (; *p != stop; p++) {
+		unsigned digit = *p >= '0' && *p <= '9'	  ? (unsigned)(*p - '0')
+				 : *p >= 'a' && *p <= 'f' ? (unsigned)(*p - 'a' + 10)
+							  : 16;
+
+		if (digit == 16)
+			return NULL;
+		value = value << 4 | digit;
+	}
+	*out = value;
+	return p == text ? NULL : p + 1;
+}
+
+/* True for a line that begins an area ("START-END PERM OFFSET DEV INODE NAME"); takes it apart. */
+static bool parse_head(const char *line, struct stn_maps_area *area, bool *anonymous)
+{
+	const char *p = parse_hex(line, '-', &area->start);
+
+	p = p ? parse_hex(p, ' ', &area->end) : NULL;
+	if (!p || strlen(p) < 4)
+		return false;
+	area->prot = (p[0] == 'r' ? PROT_READ : 0) | (p[1] == 'w' ? PROT_WRITE : 0) |
+		     (p[2] == 'x' ? PROT_EXEC : 0);
+	*anonymous = p[3] == 'p' && strstr(p, " 00:00 0") != NULL;
+	area->ours = false;
+	area->huge_bytes = 0;
+	return true;
+}
+
+/* Reads the lines that follow an area's first. */
+static void parse_detail(const char *line, bool anonymous, struct stn_maps_area *area)
+{
+	int64_t huge = stn_text_field(line, "AnonHugePages");
+
+	if (huge > 0)
+		area->huge_bytes = (uint64_t)huge * 1024;
+	/* "dd": MADV_DONTDUMP, "nr": MAP_NORESERVE; together hardly anybody else's memory. */
+	if (strncmp(line, "VmFlags:", 8) == 0)
+		area->ours = anonymous && strstr(line, " dd") && strstr(line, " nr");
+}
+
+static void run_lookup(struct stn_call *call)
+{
+	struct lookup *lookup = (struct lookup *)(void *)call;
+	struct stn_maps_area *area = &lookup->area;
+	struct stn_lines lines;
+	bool inside = false, anonymous = false;
+	const char *line;
+
+	lookup->result = -ENOENT;
+	stn_lines_open(&lines, "/proc/self/smaps");
+	while ((line = stn_lines_next(&lines)) != NULL) {
+		struct stn_maps_area next;
+		bool next_anonymous;
+
+		if (!parse_head(line, &next, &next_anonymous)) {
+			if (inside)
+				parse_detail(line, anonymous, area);
+			continue;
+		}
+		if (inside || next.start >= lookup->end)
+			break;
+		inside = next.end > lookup->start;
+		anonymous = next_anonymous;
+		if (inside)
+			*area = next;
+	}
+	stn_lines_close(&lines);
+	if (!inside)
+		return;
+	lookup->result = 0;
+	area->start = stn_max(area->start, lookup->start);
+	area->end = stn_min(area->end, lookup->end);
+}
+
+int stn_maps_find(uintptr_t start, uintptr_t end, struct stn_maps_area *out)
+{
+	struct lookup *lookup = stn_call_make(sizeof(*lookup), run_lookup);
+	int rc;
+
+	if (!lookup)
+		return -ENOMEM;
+	lookup->start = start;
+	lookup->end = end;
+	rc = stn_pool_run(&lookup->call.job, (unsigned)stn_config.threads, stn_config.timeout,
+			  NULL);
+	if (rc == 0)
+		rc = lookup->result;
+	if (rc == 0)
+		*out = lookup->area;
+	stn_job_put(&lookup->call.job);
+	return rc;
+}

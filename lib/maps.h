@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the kernel says about a range of addresses. A raw munmap system call bypasses every hook, so
+ * before the library acts on memory that it registered earlier it makes sure that the memory is
+ * still its own.
+ */
+#ifndef STN_MAPS_H
+#define STN_MAPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The first area of a range, as smaps shows it. */
+struct stn_maps_area {
+	uintptr_t start, end; /* clipped to the range that was asked for */
+	int prot;	      /* PROT_* */
+	bool ours; /* anonymous, not dumped, not reserved: as the library maps its areas */
+	uint64_t huge_bytes; /* in transparent huge pages */
+};
+
+/*
+ * Looks up the first mapped area at or behind start and before end. 0, -ENOENT if nothing is mapped
+ * there, or what stn_pool_run returns. Runs on a thread of the pool; no lock held, not for signal
+ * handlers.
+ */
+int stn_maps_find(uintptr_t start, uintptr_t end, struct stn_maps_area *out);
+
+#endif

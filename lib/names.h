@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which files are models: the globs of STSHIM_FILES, and the set of inodes that were opened under
+ * such a name. There is no table of descriptors: they are duplicated, closed, reused, passed and
+ * inherited behind any table's back. The set is lock-free and never shrinks; an inode number that
+ * the file system gives to another file later only makes that file a candidate, never wrong.
+ */
+#ifndef STN_NAMES_H
+#define STN_NAMES_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct statx;
+
+/* Which file, which version of it. */
+struct stn_identity {
+	uint64_t device; /* major << 32 | minor */
+	uint64_t inode;
+	uint64_t size;	  /* bytes */
+	int64_t modified; /* mtime in nanoseconds */
+	int64_t changed;  /* ctime in nanoseconds */
+};
+
+/* What is known of one model file in this process. */
+struct stn_model {
+	_Atomic uint64_t state;	  /* 0 free, 1 being written, 2 in use */
+	uint64_t device, inode;	  /* key; constant once in use */
+	uint64_t family_key;	  /* digest of the name of the sharded model that it belongs to */
+	uint64_t family_size;	  /* files of that model, by its name; else 1 */
+	_Atomic uint64_t version; /* digest of the identity that the next two counters belong to */
+	_Atomic uint64_t
+		delivered; /* bytes of that version handed to the program, header peeks apart */
+	_Atomic uint64_t header; /* bytes of its safetensors header with its length, 0 = unknown */
+};
+
+/*
+ * True if path matches one of the colon-separated globs. '*' matches any characters, '/' too; '?'
+ * one; [a-z] and [!a-z] a set. Pure; async-signal-safe.
+ */
+bool stn_names_match(const char *globs, const char *path);
+
+/*
+ * The N of a name that ends "-00001-of-N.suffix", else 1; *key is set to a digest of what such a
+ * model's shards have in common. Pure.
+ */
+uint64_t stn_names_family(const char *path, uint64_t *key);
+
+/* Adds a file opened under the name path. False if the set is full. Lock-free, async-signal-safe.
+ */
+bool stn_names_add(uint64_t device, uint64_t inode, const char *path);
+
+/* True while no model has been opened: one relaxed load. */
+bool stn_names_empty(void);
+
+/* Finds a file; NULL if it was never opened under a model's name. Lock-free, async-signal-safe. */
+struct stn_model *stn_names_find(uint64_t device, uint64_t inode);
+
+/*
+ * Bytes of the model's family, by its name and this file's size, that no mapping has shown yet; and
+ * counts bytes that one shows now. Lock-free.
+ */
+uint64_t stn_family_expected(const struct stn_model *model, uint64_t file_size);
+void stn_family_mapped(const struct stn_model *model, uint64_t bytes);
+
+/* Fills an identity from a statx with STATX_BASIC_STATS. */
+void stn_identity_from(const struct statx *st, struct stn_identity *out);
+bool stn_identity_equal(const struct stn_identity *a, const struct stn_identity *b);
+
+/* Starts the model's counters anew if identity is another version than they belong to. */
+void stn_model_version(struct stn_model *model, const struct stn_identity *identity);
+
+#endif

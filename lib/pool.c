@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pool.h"
+
+#include <errno.h>
+
+#include "crew.h"
+#include "page.h"
+#include "process.h"
+#include "sys.h"
+
+#define SLICE 100000000u /* ns between two looks of a waiting caller at the progress */
+
+void *stn_job_make(size_t size, const struct stn_job_type *type)
+{
+	size_t mapped = stn_round_up(size, stn_page_size());
+	struct stn_job *job = stn_sys_mmap(NULL, mapped, PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (stn_sys_failed(job))
+		return NULL;
+	stn_sys_madvise(job, mapped, MADV_DONTFORK);
+	job->type = type;
+	job->size = mapped;
+	job->references = 1;
+	return job;
+}
+
+void stn_job_put(struct stn_job *job)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	struct stn_job *last = stn_job_drop(job);
+
+	stn_lock_leave(&process->pool_lock, mask);
+	stn_job_free(last);
+}
+
+/* Gives the job to a crew with at least one thread. Pool lock held. */
+static int submit(struct stn_process *process, struct stn_job *job, unsigned threads)
+{
+	struct stn_crew *crew;
+	int rc;
+
+	crew = stn_crew_current(process, &rc);
+	if (!crew)
+		return rc;
+	job->crew = crew;
+	job->next = crew->jobs;
+	crew->jobs = job;
+	job->references++;
+	crew->lingers |= job->lingers;
+	crew->wanted = 0;
+	for (struct stn_job *each = crew->jobs; each; each = each->next)
+		crew->wanted += each->width;
+	if (crew->wanted > threads)
+		crew->wanted = threads;
+	rc = crew->alive ? 0 : stn_crew_start(crew);
+	if (rc < 0)
+		stn_crew_unlink(job);
+	else
+		stn_crew_wake(crew);
+	return rc;
+}
+
+/* Leaves a job that does not get on. Its crew is condemned if a step of it still runs. */
+static int abandon(struct stn_process *process, struct stn_job *job)
+{
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	int rc = job->over ? 0 : -ETIMEDOUT;
+
+	if (rc < 0) {
+		job->abandoned = true;
+		stn_crew_unlink(job);
+		job->crew->condemned |= job->references > 1;
+		stn_crew_wake(job->crew);
+	}
+	stn_lock_leave(&process->pool_lock, mask);
+	return rc;
+}
+
+/* Waits until the job is over or has not got on for timeout nanoseconds. */
+static int await(struct stn_process *process, struct stn_job *job, uint64_t timeout,
+		 stn_job_tick *tick)
+{
+	uint64_t moved_at = stn_sys_clock(CLOCK_MONOTONIC), seen = 0;
+
+	while (!__atomic_load_n(&job->over, __ATOMIC_ACQUIRE)) {
+		uint64_t progress = __atomic_load_n(&job->progress, __ATOMIC_RELAXED);
+		uint64_t now = stn_sys_clock(CLOCK_MONOTONIC);
+
+		if (progress != seen) {
+			seen = progress;
+			moved_at = now;
+		} else if (timeout && now - moved_at >= timeout) {
+			return abandon(process, job);
+		}
+		if (tick)
+			tick(job);
+		stn_sys_futex_wait(&job->over, 0, SLICE);
+	}
+	return 0;
+}
+
+int stn_pool_run(struct stn_job *job, unsigned threads, uint64_t timeout, stn_job_tick *tick)
+{
+	struct stn_process *process = stn_process_get();
+	uint64_t mask;
+	int rc;
+
+	if (!process)
+		return -EAGAIN;
+	mask = stn_lock_enter(&process->pool_lock);
+	rc = submit(process, job, threads);
+	stn_lock_leave(&process->pool_lock, mask);
+	if (rc == 0)
+		rc = await(process, job, timeout, tick);
+	return rc == 0 && job->failed ? -ENOSYS : rc;
+}
+
+static bool claim_call(struct stn_job *job, struct stn_step *step)
+{
+	struct stn_call *call = (struct stn_call *)(void *)job;
+	bool claimed = call->claimed;
+
+	(void)step;
+	call->claimed = true;
+	return !claimed;
+}
+
+static void run_call(struct stn_job *job, struct stn_step *step)
+{
+	struct stn_call *call = (struct stn_call *)(void *)job;
+
+	(void)step;
+	call->function(call);
+}
+
+static bool settle_call(struct stn_job *job, const struct stn_step *step)
+{
+	(void)job;
+	(void)step;
+	return true;
+}
+
+void *stn_call_make(size_t size, void (*function)(struct stn_call *call))
+{
+	static const struct stn_job_type type = {claim_call, run_call, settle_call, NULL};
+	struct stn_call *call = stn_job_make(size, &type);
+
+	if (call) {
+		call->function = function;
+		call->job.width = 1;
+	}
+	return call;
+}
+
+void stn_pool_settle_down(void)
+{
+	struct stn_process *process = stn_process_get();
+
+	for (unsigned i = 0; process && i < STN_CREWS && process->crews[i]; i++) {
+		const struct stn_crew *crew = process->crews[i];
+		uint64_t mask = stn_lock_enter(&process->pool_lock);
+		bool leaving = !crew->jobs && !crew->lingers && !crew->condemned;
+
+		stn_lock_leave(&process->pool_lock, mask);
+		if (leaving)
+			stn_crew_await(crew);
+	}
+}

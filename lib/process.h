@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * State that belongs to one process and must not survive into a forked child: locks, threads,
+ * running fills. It lies in memory that the kernel empties at every fork (MADV_WIPEONFORK,
+ * Linux 4.14), also at one that runs no handlers (_Fork, a raw clone), so a child finds free locks
+ * and no threads. A child that shares our memory (vfork) finds the parent's state and its own pid
+ * different: it engages nothing.
+ */
+#ifndef STN_PROCESS_H
+#define STN_PROCESS_H
+
+#include <stdint.h>
+
+#include "lock.h"
+
+struct stn_crew;
+
+#define STN_CREWS 4 /* one that works and those that wait for servers which stopped answering */
+
+struct stn_process {
+	int owner;			   /* pid; 0 before the first use and in a forked child */
+	struct stn_lock regions_lock;	   /* writers of the registry (region.c) */
+	struct stn_lock pool_lock;	   /* everything in the crews and their jobs (pool.c) */
+	struct stn_crew *crews[STN_CREWS]; /* made when first needed, then kept */
+	uint64_t filling;		   /* bytes of running fills, pool_lock */
+};
+
+/*
+ * The state of this process, set up if need be. NULL if memory is refused or the caller is a child
+ * that shares another process's memory. Async-signal-safe.
+ */
+struct stn_process *stn_process_get(void);
+
+/* The state without that check and without setting it up: NULL if there is none yet. */
+struct stn_process *stn_process_peek(void);
+
+/* In a forked child: empties the state, for kernels that do not do it themselves. */
+void stn_process_forget(void);
+
+#endif

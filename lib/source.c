@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+
+#include "fs.h"
+#include "page.h"
+#include "sys.h"
+
+/* Since Linux 6.1; older headers do not have it. */
+#ifndef STATX_DIOALIGN
+#define STATX_DIOALIGN 0x2000u
+#endif
+
+/* POSIX_FADV_RANDOM and POSIX_FADV_DONTNEED as the kernel numbers them on x86-64 and aarch64. */
+enum { FADV_RANDOM = 1, FADV_DONTNEED = 4 };
+
+/* The part of struct statx that older headers end before: see statx(2). */
+struct dio_alignment {
+	uint32_t memory; /* 0: no direct reads */
+	uint32_t offset;
+};
+
+/* True if the file system says that page-aligned direct reads will not do. */
+static bool direct_is_unsuitable(const struct statx *st)
+{
+	const size_t alignment_at = 0x98; /* of stx_dio_mem_align in the kernel's struct statx */
+	const struct dio_alignment *dio =
+		(const struct dio_alignment *)(const void *)((const char *)st + alignment_at);
+
+	if (!(st->stx_mask & STATX_DIOALIGN))
+		return false;
+	return dio->memory == 0 || dio->memory > stn_page_size() || dio->offset > stn_page_size();
+}
+
+static int check_version(int fd, const struct stn_identity *identity, struct statx *st)
+{
+	struct stn_identity now;
+	int rc = stn_sys_statx(fd, STATX_BASIC_STATS | STATX_DIOALIGN, st);
+
+	if (rc < 0)
+		return rc;
+	stn_identity_from(st, &now);
+	return stn_identity_equal(&now, identity) ? 0 : -ESTALE;
+}
+
+bool stn_source_unchanged(int fd, const struct stn_identity *identity)
+{
+	struct statx st = {0};
+
+	return check_version(fd, identity, &st) == 0;
+}
+
+int stn_source_open(const char *path, const struct stn_identity *identity, bool want_direct,
+		    bool want_buffered, bool *direct)
+{
+	const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	struct statx st = {0};
+	int fd = -EINVAL, rc;
+
+	*direct = want_direct;
+	if (want_direct)
+		fd = stn_sys_open(path, flags | O_DIRECT);
+	if (fd == -EINVAL && want_buffered) {
+		*direct = false;
+		fd = stn_sys_open(path, flags);
+	}
+	if (fd < 0)
+		return fd;
+	rc = check_version(fd, identity, &st);
+	if (rc == 0 && *direct && direct_is_unsuitable(&st)) {
+		*direct = false;
+		rc = want_buffered ? stn_sys_fcntl(fd, F_SETFL, O_NONBLOCK) : -EINVAL;
+	}
+	if (rc < 0) {
+		stn_sys_close(fd);
+		return rc;
+	}
+	/* Without read-ahead nothing beyond what is asked for comes into the page cache. */
+	if (!*direct)
+		stn_sys_fadvise(fd, 0, 0, FADV_RANDOM);
+	return fd;
+}
+
+/* One pread that goes on after interruptions; EAGAIN is retried for about a second. */
+static ssize_t read_some(int fd, void *memory, size_t length, uint64_t offset)
+{
+	unsigned refusals = 0;
+	ssize_t got;
+
+	do {
+		got = stn_sys_pread(fd, memory, length, offset);
+		if (got == -EAGAIN)
+			stn_sys_sleep(10000000);
+	} while (got == -EINTR || (got == -EAGAIN && ++refusals < 100));
+	return got;
+}
+
+/* Reads until length bytes or the end of the file. */
+static ssize_t read_all(int fd, void *memory, size_t length, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < length) {
+		ssize_t got = read_some(fd, (char *)memory + done, length - done, offset + done);
+
+		if (got < 0)
+			return got;
+		if (got == 0)
+			break;
+		done += (size_t)got;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, uint64_t offset)
+{
+	ssize_t got = read_all(fd, memory, length, offset);
+
+	/* Some file systems take O_DIRECT at open and refuse the read. */
+	if (got == -EINVAL && *direct && stn_sys_fcntl(fd, F_SETFL, O_NONBLOCK) == 0) {
+		*direct = false;
+		got = read_all(fd, memory, length, offset);
+	}
+	return got;
+}
+
+/* Drops the pages of [offset, offset + length) that pages[] says were not cached before. */
+static void drop_new_pages(int fd, uint64_t offset, size_t length, const unsigned char *pages)
+{
+	size_t page = stn_page_size(), count = (length + page - 1) / page;
+
+	for (size_t first = 0; first < count;) {
+		size_t end = first;
+
+		while (end < count && !(pages[end] & 1))
+			end++;
+		if (end > first)
+			stn_sys_fadvise(fd, offset + first * page, (end - first) * page,
+					FADV_DONTNEED);
+		first = end + 1;
+	}
+}
+
+/* Reads one piece of at most 4 MiB, so that the list of its pages fits a worker's stack. */
+static ssize_t read_piece(int fd, void *memory, size_t length, uint64_t offset, void *mapping)
+{
+	unsigned char pages[1024];
+	bool known = mapping && stn_fs_resident(mapping, length, pages) == 0;
+	/* Without a mapping to ask: drop only if the whole piece was certainly not cached. */
+	bool absent = !known && stn_sys_cached_pages(fd, offset, length) == 0;
+	ssize_t got = read_all(fd, memory, length, offset);
+
+	if (known)
+		drop_new_pages(fd, offset, length, pages);
+	else if (absent)
+		stn_sys_fadvise(fd, offset, length, FADV_DONTNEED);
+	return got;
+}
+
+ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t offset,
+				 const struct stn_source_cache *cache)
+{
+	size_t step = 1024 * stn_page_size(), done = 0;
+
+	if (!cache->restore)
+		return read_all(fd, memory, length, offset);
+	while (done < length) {
+		size_t piece = stn_min(length - done, step);
+		char *mapping = cache->mapping ? (char *)cache->mapping + done : NULL;
+		ssize_t got = read_piece(fd, (char *)memory + done, piece, offset + done, mapping);
+
+		if (got < 0)
+			return got;
+		done += (size_t)got;
+		if ((size_t)got < piece)
+			break;
+	}
+	return (ssize_t)done;
+}

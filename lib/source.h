@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading a file without leaving it in the page cache: open files of the pool's private table,
+ * direct where the file system allows it, else buffered with what was brought in dropped again.
+ */
+#ifndef STN_SOURCE_H
+#define STN_SOURCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "names.h"
+
+#define STN_SOURCE_FDS 64
+
+/* The open files of one file version. All but opened files' numbers under the pool's lock. */
+struct stn_source {
+	struct stn_identity identity;
+	bool valid;	   /* identity is set and the file has not failed */
+	uint64_t direct;   /* bit i: descriptor i reads past the page cache */
+	bool closing;	   /* a thread closes stale descriptors */
+	uint32_t stale;	   /* descriptors of another file in fds, to be closed before use */
+	uint32_t users;	   /* fills that use it */
+	uint32_t claimed;  /* descriptors opened or being opened */
+	uint32_t opened;   /* descriptors opened */
+	uint64_t last_use; /* for replacing the oldest */
+	int fds[STN_SOURCE_FDS];
+};
+
+/* What to do with the page cache after a buffered read. */
+struct stn_source_cache {
+	void *mapping; /* a mapping of the file's bytes that are read, PROT_NONE will do; or NULL */
+	bool restore;  /* drop what was not cached before */
+};
+
+/*
+ * Opens the file behind path, direct if wanted and possible, and checks that it is still this
+ * version. Returns a descriptor in the calling thread's table and sets *direct, or -errno (-ESTALE:
+ * another version). Blocks as the file system does.
+ */
+int stn_source_open(const char *path, const struct stn_identity *identity, bool want_direct,
+		    bool want_buffered, bool *direct);
+
+/* True if fd still shows this version of the file. */
+bool stn_source_unchanged(int fd, const struct stn_identity *identity);
+
+/*
+ * Reads length bytes at offset; memory must be page-aligned for a direct descriptor, length and
+ * offset too. A refused direct read turns the descriptor into a buffered one (*direct is cleared).
+ * Retries what can be retried. Returns bytes, fewer only at the end of the file, or -errno. Blocks
+ * as the file system does.
+ */
+ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, uint64_t offset);
+
+/* As stn_source_read on a buffered descriptor, with the page cache left as it was. */
+ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t offset,
+				 const struct stn_source_cache *cache);
+
+#endif

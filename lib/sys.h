@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * System calls as inline functions that return -errno and never touch errno.
+ *
+ * Nothing here goes through the PLT: a call by name could come back to our own hooks, or to those
+ * of another preloaded library, and the pool's threads have no thread-local storage of their own in
+ * which errno could live (see thread.h). All functions are async-signal-safe.
+ */
+#ifndef STN_SYS_H
+#define STN_SYS_H
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/stat.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <time.h>
+
+struct statfs;
+
+/* Makes one system call; returns what the kernel returned, errors as -errno. */
+static inline long stn_sys_call(long number, long a, long b, long c, long d, long e, long f)
+{
+#if defined(__x86_64__)
+	long result;
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return result;
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = number;
+	register long x0 __asm__("x0") = a;
+	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
+	register long x5 __asm__("x5") = f;
+
+	__asm__ volatile("svc #0"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+			 : "memory", "cc");
+	return x0;
+#else
+#error "libstnommap supports x86-64 and aarch64"
+#endif
+}
+
+/* True if a value returned by stn_sys_mmap or stn_sys_mremap is an error (-4095 to -1). */
+static inline bool stn_sys_failed(const void *address)
+{
+	return (uintptr_t)address >= (uintptr_t)-4095;
+}
+
+static inline int stn_sys_open(const char *path, int flags)
+{
+	return (int)stn_sys_call(SYS_openat, AT_FDCWD, (long)path, flags, 0, 0, 0);
+}
+
+static inline int stn_sys_create(const char *path, int flags, unsigned mode)
+{
+	return (int)stn_sys_call(SYS_openat, AT_FDCWD, (long)path, flags, mode, 0, 0);
+}
+
+static inline int stn_sys_close(int fd)
+{
+	return (int)stn_sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+static inline ssize_t stn_sys_read(int fd, void *buffer, size_t length)
+{
+	return stn_sys_call(SYS_read, fd, (long)buffer, (long)length, 0, 0, 0);
+}
+
+static inline ssize_t stn_sys_pread(int fd, void *buffer, size_t length, uint64_t offset)
+{
+	return stn_sys_call(SYS_pread64, fd, (long)buffer, (long)length, (long)offset, 0, 0);
+}
+
+static inline ssize_t stn_sys_write(int fd, const void *buffer, size_t length)
+{
+	return stn_sys_call(SYS_write, fd, (long)buffer, (long)length, 0, 0, 0);
+}
+
+/* statx of an open descriptor. */
+static inline int stn_sys_statx(int fd, unsigned mask, struct statx *out)
+{
+	const int at_empty_path = 0x1000;
+
+	return (int)stn_sys_call(SYS_statx, fd, (long)"", at_empty_path, mask, (long)out, 0);
+}
+
+static inline int stn_sys_fstatfs(int fd, struct statfs *out)
+{
+	return (int)stn_sys_call(SYS_fstatfs, fd, (long)out, 0, 0, 0, 0);
+}
+
+static inline ssize_t stn_sys_readlink(const char *path, char *out, size_t size)
+{
+	return stn_sys_call(SYS_readlinkat, AT_FDCWD, (long)path, (long)out, (long)size, 0, 0);
+}
+
+static inline int stn_sys_fcntl(int fd, int command, long argument)
+{
+	return (int)stn_sys_call(SYS_fcntl, fd, command, argument, 0, 0, 0);
+}
+
+static inline void *stn_sys_mmap(void *address, size_t length, int prot, int flags, int fd,
+				 uint64_t offset)
+{
+	return (void *)stn_sys_call(SYS_mmap, (long)address, (long)length, prot, flags, fd,
+				    (long)offset);
+}
+
+static inline int stn_sys_munmap(void *address, size_t length)
+{
+	return (int)stn_sys_call(SYS_munmap, (long)address, (long)length, 0, 0, 0, 0);
+}
+
+static inline void *stn_sys_mremap(void *old, size_t old_size, size_t new_size, int flags, void *to)
+{
+	return (void *)stn_sys_call(SYS_mremap, (long)old, (long)old_size, (long)new_size, flags,
+				    (long)to, 0);
+}
+
+static inline int stn_sys_mprotect(void *address, size_t length, int prot)
+{
+	return (int)stn_sys_call(SYS_mprotect, (long)address, (long)length, prot, 0, 0, 0);
+}
+
+static inline int stn_sys_madvise(void *address, size_t length, int advice)
+{
+	return (int)stn_sys_call(SYS_madvise, (long)address, (long)length, advice, 0, 0, 0);
+}
+
+static inline int stn_sys_mincore(void *address, size_t length, unsigned char *pages)
+{
+	return (int)stn_sys_call(SYS_mincore, (long)address, (long)length, (long)pages, 0, 0, 0);
+}
+
+static inline int stn_sys_mlock(void *address, size_t length)
+{
+	return (int)stn_sys_call(SYS_mlock, (long)address, (long)length, 0, 0, 0, 0);
+}
+
+static inline int stn_sys_munlock(void *address, size_t length)
+{
+	return (int)stn_sys_call(SYS_munlock, (long)address, (long)length, 0, 0, 0, 0);
+}
+
+static inline int stn_sys_fadvise(int fd, uint64_t offset, uint64_t length, int advice)
+{
+	return (int)stn_sys_call(SYS_fadvise64, fd, (long)offset, (long)length, advice, 0, 0);
+}
+
+/* Waits on a private futex while *word == value; timeout in nanoseconds, 0 for none. */
+static inline int stn_sys_futex_wait(const uint32_t *word, uint32_t value, uint64_t timeout)
+{
+	struct timespec limit = {.tv_sec = (time_t)(timeout / 1000000000u),
+				 .tv_nsec = (long)(timeout % 1000000000u)};
+
+	return (int)stn_sys_call(SYS_futex, (long)word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, value,
+				 timeout ? (long)&limit : 0, 0, 0);
+}
+
+static inline int stn_sys_futex_wake(const uint32_t *word, int count)
+{
+	return (int)stn_sys_call(SYS_futex, (long)word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, 0,
+				 0, 0);
+}
+
+/* A clock in nanoseconds: CLOCK_MONOTONIC or CLOCK_REALTIME. */
+static inline uint64_t stn_sys_clock(int clock)
+{
+	struct timespec now = {0};
+
+	stn_sys_call(SYS_clock_gettime, clock, (long)&now, 0, 0, 0, 0);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static inline void stn_sys_sleep(uint64_t nanoseconds)
+{
+	struct timespec pause = {.tv_sec = (time_t)(nanoseconds / 1000000000u),
+				 .tv_nsec = (long)(nanoseconds % 1000000000u)};
+
+	stn_sys_call(SYS_nanosleep, (long)&pause, 0, 0, 0, 0, 0);
+}
+
+static inline int stn_sys_getpid(void)
+{
+	return (int)stn_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+}
+
+static inline unsigned stn_sys_geteuid(void)
+{
+	return (unsigned)stn_sys_call(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+}
+
+/* Signal 0 to a thread of this process: 0 while the kernel knows it, -ESRCH afterwards. */
+static inline int stn_sys_thread_probe(int tid)
+{
+	return (int)stn_sys_call(SYS_tgkill, stn_sys_getpid(), tid, 0, 0, 0, 0);
+}
+
+/* Sets the calling thread's signal mask; both are kernel masks of 64 bits, old may be NULL. */
+static inline void stn_sys_sigmask(const uint64_t *mask, uint64_t *old)
+{
+	stn_sys_call(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)mask, (long)old, 8, 0, 0);
+}
+
+static inline int stn_sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c,
+				unsigned long d)
+{
+	return (int)stn_sys_call(SYS_prctl, option, (long)a, (long)b, (long)c, (long)d, 0);
+}
+
+/* prlimit64 of this process; out is {soft, hard}. */
+static inline int stn_sys_getrlimit(int resource, uint64_t out[2])
+{
+	return (int)stn_sys_call(SYS_prlimit64, 0, resource, 0, (long)out, 0, 0);
+}
+
+/* close_range(0, ~0, CLOSE_RANGE_UNSHARE): gives the calling thread an empty table of its own. */
+static inline int stn_sys_empty_fd_table(void)
+{
+	const long nr_close_range = 436, close_range_unshare = 2;
+
+	return (int)stn_sys_call(nr_close_range, 0, ~0u, close_range_unshare, 0, 0, 0);
+}
+
+/* Page-cache pages of a range of a file (cachestat, Linux 6.5), or -errno. */
+static inline int64_t stn_sys_cached_pages(int fd, uint64_t offset, uint64_t length)
+{
+	const long nr_cachestat = 451;
+	struct {
+		uint64_t offset, length;
+	} range = {offset, length};
+	struct {
+		uint64_t cached, dirty, writeback, evicted, recently_evicted;
+	} found = {0};
+	long rc = stn_sys_call(nr_cachestat, fd, (long)&range, (long)&found, 0, 0, 0);
+
+	return rc < 0 ? rc : (int64_t)found.cached;
+}
+
+#endif

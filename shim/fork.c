@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fork. What a child inherits is filled memory, which is copied on write like any other; areas that
+ * are being filled are not inherited (MADV_DONTFORK), and the state of threads and locks is emptied
+ * by the kernel (process.h). The handler repeats the latter for kernels before 4.14, which do not
+ * know MADV_WIPEONFORK.
+ */
+#include "init.h"
+
+#include <stdatomic.h>
+
+#include "../lib/process.h"
+#include "real.h"
+
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
+void stn_fork_watch(void)
+{
+	static atomic_bool watched;
+
+	if (stn_real.register_atfork && !atomic_exchange(&watched, true))
+		stn_real.register_atfork(NULL, NULL, stn_process_forget, __dso_handle);
+}

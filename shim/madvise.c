@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * madvise. To anonymous memory some advice means loss of data or succeeds where it must fail for a
+ * file; the rest is the kernel's, which treats our memory as it should.
+ */
+#include "edge.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+
+#include "../lib/giveback.h"
+#include "../lib/page.h"
+#include "../lib/region.h"
+#include "real.h"
+
+/* Newer than some headers. */
+#define ADVICE_DONTNEED_LOCKED 24
+#define ADVICE_GUARD_INSTALL   102
+
+/* Who answers. */
+enum answer {
+	ANSWER_KERNEL,
+	ANSWER_FILE,	/* the kernel, after the memory has become the file's own mapping */
+	ANSWER_NOTHING, /* success without effect: what is asked for is so already */
+	ANSWER_EINVAL,	/* as for a mapping of a file */
+	ANSWER_EACCES,
+};
+
+static enum answer answer_to(int advice)
+{
+	switch (advice) {
+	case MADV_DONTNEED:
+	case ADVICE_DONTNEED_LOCKED:
+	case ADVICE_GUARD_INSTALL:
+		return ANSWER_FILE;
+	case MADV_WILLNEED:
+		return ANSWER_NOTHING;
+	case MADV_FREE:
+	case MADV_WIPEONFORK:
+		return ANSWER_EINVAL;
+	case MADV_REMOVE:
+		return ANSWER_EACCES;
+	default:
+		return ANSWER_KERNEL;
+	}
+}
+
+/* The answer for a range, by the first memory of ours in it. Lock-free. */
+static enum answer answer_for(void *address, size_t length, int advice)
+{
+	uintptr_t start = (uintptr_t)address;
+	struct stn_region piece;
+
+	if (stn_region_none() || start % stn_page_size() ||
+	    !stn_region_find(start, start + stn_round_up(length, stn_page_size()), &piece) ||
+	    piece.kind != STN_REGION_ENGAGED)
+		return ANSWER_KERNEL;
+	return answer_to(advice);
+}
+
+/* Makes the range the file's; true if the kernel can take the advice, false if our bytes must stay.
+ */
+static bool give_to_file(void *address, size_t length)
+{
+	uintptr_t start = (uintptr_t)address;
+	int saved = errno;
+	int rc = stn_giveback(start, start + stn_round_up(length, stn_page_size()));
+
+	errno = saved;
+	return rc == 0;
+}
+
+/* Carries out or refuses advice that concerns memory of ours. 0, a positive errno, or -1: ask the
+ * kernel. */
+static int take_advice(void *address, size_t length, int advice)
+{
+	switch (answer_for(address, length, advice)) {
+	case ANSWER_FILE:
+		return give_to_file(address, length) ? -1 : 0;
+	case ANSWER_NOTHING:
+		return 0;
+	case ANSWER_EINVAL:
+		return EINVAL;
+	case ANSWER_EACCES:
+		return EACCES;
+	case ANSWER_KERNEL:
+		break;
+	}
+	return -1;
+}
+
+STN_EXPORT int madvise(void *address, size_t length, int advice)
+{
+	int answer = take_advice(address, length, advice);
+
+	if (answer < 0)
+		return stn_real.madvise(address, length, advice);
+	if (answer == 0)
+		return 0;
+	errno = answer;
+	return -1;
+}
+
+STN_EXPORT int posix_madvise(void *address, size_t length, int advice)
+{
+	/* POSIX_MADV_DONTNEED has no effect in libc; of the others only this one reads. */
+	if (advice == POSIX_MADV_WILLNEED &&
+	    answer_for(address, length, MADV_WILLNEED) == ANSWER_NOTHING)
+		return 0;
+	return stn_real.posix_madvise(address, length, advice);
+}

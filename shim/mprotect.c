@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mprotect: a shared map of a file that was opened for reading must not become writable. */
+#include "edge.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+
+#include "../lib/maps.h"
+#include "../lib/page.h"
+#include "../lib/pool.h"
+#include "../lib/region.h"
+#include "real.h"
+
+/* True if part of [start, end) stands for a shared map and still is memory of ours. */
+static bool forbids_writing(uintptr_t start, uintptr_t end)
+{
+	struct stn_region piece;
+	struct stn_maps_area area;
+	bool forbidden = false;
+
+	while (!forbidden && start < end && stn_region_find(start, end, &piece)) {
+		forbidden = piece.kind == STN_REGION_ENGAGED && piece.shared &&
+			    stn_maps_find(piece.start, piece.end, &area) == 0 && area.ours;
+		start = piece.end;
+	}
+	stn_pool_settle_down();
+	return forbidden;
+}
+
+/* Answers for memory of ours; true if the call is the kernel's to make. */
+static bool allows(void *address, size_t length, int prot)
+{
+	uintptr_t start = (uintptr_t)address;
+	int saved = errno;
+	bool forbidden;
+
+	if (stn_region_none() || !(prot & PROT_WRITE))
+		return true;
+	forbidden = forbids_writing(start, start + stn_round_up(length, stn_page_size()));
+	errno = forbidden ? EACCES : saved;
+	return !forbidden;
+}
+
+STN_EXPORT int mprotect(void *address, size_t length, int prot)
+{
+	return allows(address, length, prot) ? stn_real.mprotect(address, length, prot) : -1;
+}
+
+STN_EXPORT int pkey_mprotect(void *address, size_t length, int prot, int key)
+{
+	return allows(address, length, prot) ? stn_real.pkey_mprotect(address, length, prot, key)
+					     : -1;
+}

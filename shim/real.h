@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The next definitions of what this library exports: one typed table, complete after
+ * stn_real_resolve. Until then, and where nobody defines a name, each entry makes the system call
+ * itself. Results are libc's: errno is set.
+ */
+#ifndef STN_REAL_H
+#define STN_REAL_H
+
+#include "edge.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+typedef int stn_open_function(const char *path, int flags, ...);
+typedef int stn_openat_function(int directory, const char *path, int flags, ...);
+typedef int stn_creat_function(const char *path, mode_t mode);
+typedef int stn_open_2_function(const char *path, int flags);
+typedef int stn_openat_2_function(int directory, const char *path, int flags);
+typedef FILE *stn_fopen_function(const char *path, const char *mode);
+typedef void *stn_mmap_function(void *address, size_t length, int prot, int flags, int fd,
+				off_t offset);
+typedef int stn_fadvise_function(int fd, off_t offset, off_t length, int advice);
+
+/* Reads the optional mode argument behind flags into mode, which stays as it is where the call has
+ * none. */
+#define STN_TAKE_MODE(mode, flags)                                                                 \
+	do {                                                                                       \
+		if ((flags)&O_CREAT || ((flags)&O_TMPFILE) == O_TMPFILE) {                         \
+			va_list list;                                                              \
+			va_start(list, flags);                                                     \
+			mode = va_arg(list, mode_t);                                               \
+			va_end(list);                                                              \
+		}                                                                                  \
+	} while (0)
+
+struct stn_real {
+	stn_open_function *open, *open64;
+	stn_openat_function *openat, *openat64;
+	stn_creat_function *creat, *creat64;
+	stn_open_2_function *open_2, *open64_2;
+	stn_openat_2_function *openat_2, *openat64_2;
+	stn_fopen_function *fopen, *fopen64;
+	stn_mmap_function *mmap, *mmap64;
+	int (*munmap)(void *address, size_t length);
+	void *(*mremap)(void *old, size_t old_size, size_t new_size, int flags, ...);
+	int (*mprotect)(void *address, size_t length, int prot);
+	int (*pkey_mprotect)(void *address, size_t length, int prot, int key);
+	int (*madvise)(void *address, size_t length, int advice);
+	int (*posix_madvise)(void *address, size_t length, int advice);
+	int (*mlock)(const void *address, size_t length);
+	int (*mlock2)(const void *address, size_t length, unsigned flags);
+	int (*mlockall)(int flags);
+	int (*msync)(void *address, size_t length, int flags);
+	stn_fadvise_function *posix_fadvise, *posix_fadvise64;
+	ssize_t (*readahead)(int fd, off_t offset, size_t count);
+	/* glibc's form of pthread_atfork; NULL in other libcs. */
+	int (*register_atfork)(void (*prepare)(void), void (*parent)(void), void (*child)(void),
+			       void *object);
+};
+
+extern struct stn_real stn_real;
+
+/* Finds the next definitions. Called by the constructor. */
+void stn_real_resolve(void);
+
+#endif
