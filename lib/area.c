@@ -132,6 +132,7 @@ static int register_piece(const struct stn_area *area, size_t from, size_t to, b
 		.end = (uintptr_t)area->memory + to,
 		.keeper = area->keeper ? (uintptr_t)area->keeper + from : 0,
 		.kind = STN_REGION_ENGAGED,
+		.file_system = area->file_system,
 		.shared = shared,
 	};
 	int rc;
@@ -205,6 +206,7 @@ int stn_area_overlay(struct stn_area *area, char *base, size_t from, int prot)
 	struct stn_area placed = {
 		.keeper = area->keeper ? area->keeper + from : NULL,
 		.memory = base,
+		.file_system = area->file_system,
 	};
 	int rc = stn_sys_mprotect(area->memory, area->data, prot);
 	void *moved;
@@ -217,6 +219,17 @@ int stn_area_overlay(struct stn_area *area, char *base, size_t from, int prot)
 		return (int)(intptr_t)moved;
 	area->memory = NULL;
 	return register_piece(&placed, 0, area->data, false);
+}
+
+char *stn_area_open_keeper(struct stn_area *area, int prot)
+{
+	char *keeper = area->keeper;
+
+	if (!keeper || stn_sys_madvise(keeper, area->keeper_size, MADV_DOFORK) < 0 ||
+	    stn_sys_mprotect(keeper, area->keeper_size, prot) < 0)
+		return NULL;
+	area->keeper = NULL;
+	return keeper;
 }
 
 void stn_area_trim_keeper(struct stn_area *area, size_t bytes)

@@ -27,10 +27,11 @@ struct stn_map_call {
 struct stn_region;
 
 struct stn_area {
-	char *keeper;	    /* NULL if the kernel refuses such a map */
-	size_t keeper_size; /* bytes; the mapping's length rounded up to a page */
-	char *memory;	    /* where the mapping will be */
-	size_t size;	    /* bytes of it; as keeper_size */
+	char *keeper;	      /* NULL if the kernel refuses such a map */
+	size_t keeper_size;   /* bytes; the mapping's length rounded up to a page */
+	char *memory;	      /* where the mapping will be */
+	size_t size;	      /* bytes of it; as keeper_size */
+	uint32_t file_system; /* f_type of the file's */
 	size_t data; /* bytes of it, from its start, that are anonymous memory to be filled */
 };
 
@@ -61,6 +62,10 @@ int stn_area_publish(struct stn_area *area, const struct stn_fill *fill, int pro
  * it; from is its offset in the keeper. 0, or -errno with base as it was.
  */
 int stn_area_overlay(struct stn_area *area, char *base, size_t from, int prot);
+
+/* Gives the keeper the access prot and returns it: it is the area's no longer. NULL if there is
+ * none or it refuses. */
+char *stn_area_open_keeper(struct stn_area *area, int prot);
 
 /* Unmaps the keeper behind its first bytes (a page multiple). */
 void stn_area_trim_keeper(struct stn_area *area, size_t bytes);

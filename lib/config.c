@@ -179,6 +179,32 @@ void stn_config_read(struct stn_config *config, stn_config_source *source)
 	}
 }
 
+static bool is_known(const char *name, size_t length)
+{
+	for (size_t i = 0; i < ROWS; i++)
+		if (strlen(table[i].shown.name) == length &&
+		    memcmp(table[i].shown.name, name, length) == 0)
+			return true;
+	return false;
+}
+
+void stn_config_find_unknown(struct stn_config *config, char *const *environment)
+{
+	struct stn_text text;
+
+	stn_text_start(&text, config->unknown, sizeof(config->unknown));
+	for (; environment && *environment; environment++) {
+		size_t length = strcspn(*environment, "=");
+
+		if (strncmp(*environment, "STSHIM_", 7) != 0 || is_known(*environment, length))
+			continue;
+		if (text.length)
+			stn_text_add_char(&text, ' ');
+		for (size_t i = 0; i < length; i++)
+			stn_text_add_char(&text, (*environment)[i]);
+	}
+}
+
 size_t stn_config_rows(void)
 {
 	return ROWS;

@@ -43,6 +43,7 @@ struct stn_config {
 	char log_file[4096];	 /* empty: stderr */
 	char stats_file[4096];	 /* empty: no stats */
 	uint32_t bad;		 /* bit i: the value of row i was not understood */
+	char unknown[256];	 /* STSHIM_ variables that do not exist, blanks between them, cut */
 };
 
 /* Where a value comes from: a variable's name in, its value or NULL out (getenv's shape). */
@@ -53,6 +54,12 @@ typedef char *stn_config_source(const char *name);
  * else.
  */
 void stn_config_read(struct stn_config *config, stn_config_source *source);
+
+/*
+ * Notes the STSHIM_ variables of an environment (an array of "NAME=value", NULL at the end) that
+ * the table does not have. Not thread-safe, called once.
+ */
+void stn_config_find_unknown(struct stn_config *config, char *const *environment);
 
 /* One row of the table as people see it, for logs, the doctor and the manual's test. */
 struct stn_config_row {

@@ -72,7 +72,7 @@ static void look_at_call(struct engagement *e)
 	facts->prot = e->call->prot;
 	facts->flags = e->call->flags;
 	facts->offset = e->call->offset;
-	facts->length = e->call->length;
+	facts->length = stn_round_up(e->call->length, stn_page_size());
 	facts->header_reader = e->call->header_reader && e->call->header_reader(e->call->caller);
 	facts->unified = stn_survey_unified() == 1;
 	facts->fits = true;
@@ -211,6 +211,19 @@ static void note_stuck(struct engagement *e, const struct stn_fill *fill)
 	stn_text_add_number(&text, stn_fill_stuck_at(fill));
 }
 
+/* Notes what could not be read and is the file's own mapping therefore. */
+static void note_holes(struct engagement *e, const struct stn_fill *fill)
+{
+	struct stn_text text;
+
+	e->record.returned_bytes += fill->hole_bytes;
+	stn_text_start(&text, e->note, sizeof(e->note));
+	stn_text_add(&text, "io-error at offset ");
+	stn_text_add_number(&text, fill->holes[0].offset);
+	stn_text_add(&text, ", left to the kernel: ");
+	stn_text_add_bytes(&text, fill->hole_bytes);
+}
+
 /*
  * Fills the area; *out is the fill, to be put by the caller. 0 or -errno; after -ETIMEDOUT the
  * area's memory is the fill's.
@@ -235,8 +248,8 @@ static int fill_area(struct engagement *e, uint64_t offset, uint64_t length, str
 	e->record.threads = fill->most_running;
 	e->record.direct_bytes += fill->direct_bytes;
 	e->record.buffered_bytes += fill->buffered_bytes;
-	for (uint32_t i = 0; i < fill->hole_count; i++)
-		e->record.returned_bytes += fill->holes[i].length;
+	if (rc == 0 && fill->hole_count)
+		note_holes(e, fill);
 	return rc;
 }
 
@@ -303,6 +316,18 @@ static int publish(struct engagement *e, const struct stn_fill *fill)
 	return stn_area_publish(&e->area, fill, e->call->prot, shared, base_name(e->survey->path));
 }
 
+/*
+ * After a failure: the program gets the keeper, which is the mapping that it asked for. Its
+ * descriptor may be another file's by now, if another thread has closed it while we read.
+ */
+static enum stn_outcome fall_back(struct engagement *e, void **address)
+{
+	*address =
+		e->call->flags & MAP_LOCKED ? NULL : stn_area_open_keeper(&e->area, e->call->prot);
+	stn_area_drop(&e->area);
+	return *address ? STN_OUTCOME_DONE : STN_OUTCOME_KERNEL;
+}
+
 static enum stn_outcome engage_whole(struct engagement *e, void **address, int *error)
 {
 	uint64_t bytes = stn_policy_bytes(&e->facts);
@@ -327,10 +352,12 @@ static enum stn_outcome engage_whole(struct engagement *e, void **address, int *
 		*address = e->area.memory;
 		return STN_OUTCOME_DONE;
 	}
-	stn_area_drop(&e->area);
 	*error = -rc;
-	return lock_failed && stn_config.mlock == STN_MLOCK_REQUIRE ? STN_OUTCOME_FAILED
-								    : STN_OUTCOME_KERNEL;
+	if (lock_failed && stn_config.mlock == STN_MLOCK_REQUIRE) {
+		stn_area_drop(&e->area);
+		return STN_OUTCOME_FAILED;
+	}
+	return fall_back(e, address);
 }
 
 /* Fills [from, to) of a peek at base with memory of ours. 0 or -errno. */
@@ -417,6 +444,7 @@ enum stn_outcome stn_engage_map(const struct stn_map_call *call, void **address,
 	if (!look_at_file(&e) || !stn_process_get())
 		return STN_OUTCOME_KERNEL;
 	look_at_call(&e);
+	e.area.file_system = (uint32_t)e.facts.file_system;
 	decision = decide(&e);
 	e.record.bytes = e.facts.offset < e.facts.file_size ? stn_policy_bytes(&e.facts) : 0;
 	if (!stn_decision_engaged(decision) || stn_config.mode == STN_MODE_OBSERVE)

@@ -47,10 +47,11 @@ struct stn_fill_hole {
 
 /* One contiguous range being read. Pool lock. */
 struct stn_fill_lane {
-	uint64_t cursor; /* next byte to read, offset in the file */
-	uint64_t end;	 /* exclusive */
-	uint64_t block;	 /* bytes of the next read */
-	bool busy;	 /* a thread reads for it */
+	uint64_t cursor;  /* next byte to read, offset in the file */
+	uint64_t reading; /* first byte of the block being read, while busy */
+	uint64_t end;	  /* exclusive */
+	uint64_t block;	  /* bytes of the next read */
+	bool busy;	  /* a thread reads for it */
 };
 
 struct stn_fill {
@@ -70,6 +71,7 @@ struct stn_fill {
 	uint64_t unchecked;	 /* bytes since that look */
 	uint64_t begun;		 /* clock at the first tick of a progress bar; caller only */
 	bool drawn;		 /* the bar has been drawn; caller only */
+	uint64_t hole_bytes;	 /* in holes; pool lock */
 	uint32_t hole_count;	 /* pool lock */
 	struct stn_fill_hole holes[STN_FILL_HOLES];
 	struct stn_fill_lane lanes[STN_SOURCE_FDS];

@@ -10,19 +10,26 @@
 #include "region.h"
 #include "sys.h"
 
-static void record_return(uint64_t bytes)
+#define UNKNOWN (-1) /* access of memory that could not be looked at */
+
+/* Says that a piece has become the file's own mapping. */
+static void record_return(const struct stn_region *piece)
 {
-	const struct stn_record record = {
+	char path[4096];
+	struct stn_record record = {
 		.event = "return",
-		.path = "",
+		.path = path,
 		.decision = STN_RETURNED_ADVICE,
-		.bytes = bytes,
-		.returned_bytes = bytes,
+		.file_system = piece->file_system,
+		.bytes = piece->end - piece->start,
+		.returned_bytes = piece->end - piece->start,
 		.note = "",
 	};
 
-	if (bytes && stn_journal_wants(STN_RETURNED_ADVICE))
-		stn_journal_write(&record);
+	if (!stn_journal_wants(STN_RETURNED_ADVICE))
+		return;
+	stn_maps_path(piece->start, path, sizeof(path));
+	stn_journal_write(&record);
 }
 
 /* Forgets the records of [start, end): something else is mapped there, or nothing. */
@@ -36,43 +43,81 @@ static void forget(uintptr_t start, uintptr_t end)
 }
 
 /* Gives one piece back whose memory is ours. */
-static int give_back(uintptr_t start, uintptr_t end, int prot)
+static int give_back(const struct stn_maps_area *area, bool locked_too)
 {
+	const int mlock_on_fault = 1;
 	struct stn_region piece;
 	int rc;
 
-	if (!stn_region_take(start, end, &piece))
+	if (area->prot == UNKNOWN)
+		return -EAGAIN;
+	if (area->locked && !locked_too)
+		return -EINVAL;
+	if (!stn_region_take(area->start, area->end, &piece))
 		return 0;
-	rc = stn_area_give_back(&piece, prot);
-	if (rc < 0)
+	rc = stn_area_give_back(&piece, area->prot);
+	if (rc < 0) {
 		stn_region_add(&piece);
-	return rc;
+		return rc;
+	}
+	if (area->locked)
+		stn_sys_call(SYS_mlock2, (long)piece.start, (long)(piece.end - piece.start),
+			     mlock_on_fault, 0, 0, 0);
+	record_return(&piece);
+	return 0;
 }
 
-int stn_giveback(uintptr_t start, uintptr_t end)
+/*
+ * Finds the first memory of ours in [start, end), forgetting stale records on the way. True if
+ * there is some: *area is the part of it that the kernel holds as one piece.
+ */
+static bool next_of_ours(uintptr_t start, uintptr_t end, struct stn_maps_area *area)
 {
 	struct stn_region piece;
-	uint64_t bytes = 0;
-	int result = 0;
 
 	while (start < end && stn_region_find(start, end, &piece)) {
-		struct stn_maps_area area;
-		int rc = 0;
+		int rc = stn_maps_find(piece.start, piece.end, area);
 
-		if (stn_maps_find(piece.start, piece.end, &area) < 0)
-			area = (struct stn_maps_area){.start = piece.end, .end = piece.end};
-		forget(piece.start, area.start);
-		if (!area.ours)
-			forget(area.start, area.end);
-		else
-			rc = give_back(area.start, area.end, area.prot);
-		if (area.ours && rc == 0)
-			bytes += area.end - area.start;
-		if (rc < 0)
-			result = rc;
+		/* Nothing can be found out without a thread: such a record is taken at its word. */
+		if (rc < 0 && rc != -ENOENT)
+			*area = (struct stn_maps_area){piece.start, piece.end, UNKNOWN,
+						       false,	    true,      0};
+		else if (rc < 0)
+			*area = (struct stn_maps_area){.start = piece.end, .end = piece.end};
+		forget(piece.start, area->start);
+		if (area->ours)
+			return true;
+		forget(area->start, area->end);
+		start = area->end;
+	}
+	return false;
+}
+
+bool stn_giveback_prune(uintptr_t start, uintptr_t end)
+{
+	struct stn_maps_area area;
+	bool found = false;
+
+	while (next_of_ours(start, end, &area)) {
+		found = true;
 		start = area.end;
 	}
-	record_return(bytes);
+	stn_pool_settle_down();
+	return found;
+}
+
+int stn_giveback(uintptr_t start, uintptr_t end, bool locked_too)
+{
+	struct stn_maps_area area;
+	int result = 0;
+
+	while (next_of_ours(start, end, &area)) {
+		int rc = give_back(&area, locked_too);
+
+		if (rc < 0)
+			result = rc;
+		start = rc == -EINVAL ? end : area.end;
+	}
 	stn_pool_settle_down();
 	return result;
 }

@@ -115,36 +115,63 @@ static void log_line(struct stn_text *line)
 		stn_journal_stderr(line->data, line->length);
 }
 
-/* Once in a process: the variables whose values were not understood. */
-static void tell_bad_values(void)
+static void tell_bad_value(size_t row_number)
+{
+	char buffer[LINE_SIZE];
+	struct stn_text line;
+	struct stn_config_row row;
+
+	stn_config_row(row_number, &row);
+	start_line(&line, buffer, "error");
+	stn_text_add(&line, row.name);
+	stn_text_add(&line, ": value not understood (");
+	stn_text_add(&line, row.values);
+	stn_text_add(&line, "), the default is used: ");
+	stn_text_add(&line, row.fallback);
+	log_line(&line);
+}
+
+static void tell_unknown(void)
 {
 	char buffer[LINE_SIZE];
 	struct stn_text line;
 
-	if (!stn_config.bad || stn_config.log_level == STN_LOG_OFF ||
-	    atomic_exchange(&told_bad_values, true))
-		return;
-	for (size_t i = 0; i < stn_config_rows(); i++) {
-		struct stn_config_row row;
-
-		if (!(stn_config.bad >> i & 1))
-			continue;
-		stn_config_row(i, &row);
-		start_line(&line, buffer, "error");
-		stn_text_add(&line, row.name);
-		stn_text_add(&line, ": value not understood (");
-		stn_text_add(&line, row.values);
-		stn_text_add(&line, "), the default is used: ");
-		stn_text_add(&line, row.fallback);
-		log_line(&line);
-	}
+	start_line(&line, buffer, "error");
+	stn_text_add(&line, "no such variable: ");
+	stn_text_add_plain(&line, stn_config.unknown);
+	log_line(&line);
 }
 
-static uint64_t level_of(enum stn_decision decision)
+/* True if there is something to be said about the configuration that has not been said. */
+static bool has_complaints(void)
 {
-	return decision >= STN_ABANDONED_TIMEOUT && decision <= STN_ABANDONED_CHANGED
-		       ? STN_LOG_WARN
-		       : STN_LOG_INFO;
+	return stn_config.log_level != STN_LOG_OFF && (stn_config.bad || stn_config.unknown[0]) &&
+	       !atomic_load(&told_bad_values);
+}
+
+/* Once in a process: the variables that were not understood. */
+static void complain(void)
+{
+	if (!has_complaints() || atomic_exchange(&told_bad_values, true))
+		return;
+	for (size_t i = 0; i < stn_config_rows(); i++)
+		if (stn_config.bad >> i & 1)
+			tell_bad_value(i);
+	if (stn_config.unknown[0])
+		tell_unknown();
+}
+
+static uint64_t level_of(enum stn_decision decision, bool holes)
+{
+	bool abandoned = decision >= STN_ABANDONED_TIMEOUT && decision <= STN_ABANDONED_CHANGED;
+
+	return abandoned || holes ? STN_LOG_WARN : STN_LOG_INFO;
+}
+
+static uint64_t level_of_record(const struct stn_record *record)
+{
+	return level_of(record->decision,
+			stn_decision_engaged(record->decision) && record->returned_bytes != 0);
 }
 
 bool stn_journal_stats(void)
@@ -154,8 +181,8 @@ bool stn_journal_stats(void)
 
 bool stn_journal_wants(enum stn_decision decision)
 {
-	return stn_journal_stats() || stn_config.log_level >= level_of(decision) ||
-	       (stn_config.bad && stn_config.log_level && !atomic_load(&told_bad_values));
+	return stn_journal_stats() || stn_config.log_level >= level_of(decision, true) ||
+	       has_complaints();
 }
 
 /* "declined:memory", or "would be engaged" when only observing. */
@@ -181,7 +208,7 @@ static void write_log(const struct stn_record *record)
 	char buffer[LINE_SIZE];
 	struct stn_text line;
 
-	start_line(&line, buffer, level_of(record->decision) == STN_LOG_WARN ? "warn" : "info");
+	start_line(&line, buffer, level_of_record(record) == STN_LOG_WARN ? "warn" : "info");
 	add_decision(&line, record);
 	stn_text_add_char(&line, ' ');
 	stn_text_add_plain(&line, record->path);
@@ -286,8 +313,8 @@ static void write_stats(const struct stn_record *record)
 
 void stn_journal_write(const struct stn_record *record)
 {
-	tell_bad_values();
-	if (stn_config.log_level >= level_of(record->decision))
+	complain();
+	if (stn_config.log_level >= level_of_record(record))
 		write_log(record);
 	if (stn_journal_stats())
 		write_stats(record);

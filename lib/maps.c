@@ -17,6 +17,7 @@ struct lookup {
 	uintptr_t start, end;
 	int result;
 	struct stn_maps_area area;
+	char path[4096]; /* of the file that is mapped there, or "" */
 };
 
 /* Parses hexadecimal digits up to stop; NULL if there are none. */
@@ -50,6 +51,7 @@ static bool parse_head(const char *line, struct stn_maps_area *area, bool *anony
 		     (p[2] == 'x' ? PROT_EXEC : 0);
 	*anonymous = p[3] == 'p' && strstr(p, " 00:00 0") != NULL;
 	area->ours = false;
+	area->locked = false;
 	area->huge_bytes = 0;
 	return true;
 }
@@ -62,8 +64,20 @@ static void parse_detail(const char *line, bool anonymous, struct stn_maps_area 
 	if (huge > 0)
 		area->huge_bytes = (uint64_t)huge * 1024;
 	/* "dd": MADV_DONTDUMP, "nr": MAP_NORESERVE; together hardly anybody else's memory. */
-	if (strncmp(line, "VmFlags:", 8) == 0)
-		area->ours = anonymous && strstr(line, " dd") && strstr(line, " nr");
+	if (strncmp(line, "VmFlags:", 8) != 0)
+		return;
+	area->ours = anonymous && strstr(line, " dd") && strstr(line, " nr");
+	area->locked = strstr(line, " lo") != NULL;
+}
+
+/* Keeps the name at the end of an area's first line, which begins with the first slash. */
+static void take_path(struct lookup *lookup, const char *line)
+{
+	const char *path = strchr(line, '/');
+	struct stn_text text;
+
+	stn_text_start(&text, lookup->path, sizeof(lookup->path));
+	stn_text_add(&text, path ? path : "");
 }
 
 static void run_lookup(struct stn_call *call)
@@ -89,8 +103,10 @@ static void run_lookup(struct stn_call *call)
 			break;
 		inside = next.end > lookup->start;
 		anonymous = next_anonymous;
-		if (inside)
-			*area = next;
+		if (!inside)
+			continue;
+		*area = next;
+		take_path(lookup, line);
 	}
 	stn_lines_close(&lines);
 	if (!inside)
@@ -100,19 +116,45 @@ static void run_lookup(struct stn_call *call)
 	area->end = stn_min(area->end, lookup->end);
 }
 
-int stn_maps_find(uintptr_t start, uintptr_t end, struct stn_maps_area *out)
+/* Runs a look-up; NULL with *rc set to -errno if there is no thread for it. */
+static struct lookup *look_up(uintptr_t start, uintptr_t end, int *rc)
 {
 	struct lookup *lookup = stn_call_make(sizeof(*lookup), run_lookup);
-	int rc;
 
+	*rc = -ENOMEM;
 	if (!lookup)
-		return -ENOMEM;
+		return NULL;
 	lookup->start = start;
 	lookup->end = end;
-	rc = stn_pool_run(&lookup->call.job, (unsigned)stn_config.threads, stn_config.timeout,
-			  NULL);
-	if (rc == 0)
-		rc = lookup->result;
+	*rc = stn_pool_run(&lookup->call.job, (unsigned)stn_config.threads, stn_config.timeout,
+			   NULL);
+	if (*rc == 0)
+		return lookup;
+	stn_job_put(&lookup->call.job);
+	return NULL;
+}
+
+void stn_maps_path(uintptr_t address, char *out, size_t size)
+{
+	int rc;
+	struct lookup *lookup = look_up(address, address + 1, &rc);
+	struct stn_text text;
+
+	stn_text_start(&text, out, size);
+	if (!lookup)
+		return;
+	stn_text_add(&text, lookup->path);
+	stn_job_put(&lookup->call.job);
+}
+
+int stn_maps_find(uintptr_t start, uintptr_t end, struct stn_maps_area *out)
+{
+	int rc;
+	struct lookup *lookup = look_up(start, end, &rc);
+
+	if (!lookup)
+		return rc;
+	rc = lookup->result;
 	if (rc == 0)
 		*out = lookup->area;
 	stn_job_put(&lookup->call.job);

@@ -15,6 +15,7 @@
 struct stn_maps_area {
 	uintptr_t start, end; /* clipped to the range that was asked for */
 	int prot;	      /* PROT_* */
+	bool locked;	      /* mlocked */
 	bool ours; /* anonymous, not dumped, not reserved: as the library maps its areas */
 	uint64_t huge_bytes; /* in transparent huge pages */
 };
@@ -25,5 +26,11 @@ struct stn_maps_area {
  * handlers.
  */
 int stn_maps_find(uintptr_t start, uintptr_t end, struct stn_maps_area *out);
+
+/*
+ * The name of the file that is mapped at address, as /proc has it, or "" if none is. Runs on a
+ * thread of the pool; no lock held, not for signal handlers.
+ */
+void stn_maps_path(uintptr_t address, char *out, size_t size);
 
 #endif

@@ -25,7 +25,8 @@ struct stn_region {
 	uintptr_t start, end; /* page multiples, end exclusive */
 	uintptr_t keeper;     /* the keeper's address for start; 0 if there is none */
 	enum stn_region_kind kind;
-	bool shared; /* MAP_SHARED: must not become writable */
+	uint32_t file_system; /* f_type of the file's, for the journal */
+	bool shared;	      /* MAP_SHARED: must not become writable */
 };
 
 /* True while nothing is registered: one relaxed load. */

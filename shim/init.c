@@ -10,6 +10,8 @@
 #include "../lib/survey.h"
 #include "real.h"
 
+extern char **environ;
+
 bool stn_active;
 
 /*
@@ -24,6 +26,8 @@ __attribute__((constructor)) static void start(void)
 	stn_real_resolve();
 	if (!getauxval(AT_SECURE)) {
 		stn_config_read(&stn_config, secure_getenv);
+		if (stn_config.log_level != STN_LOG_OFF)
+			stn_config_find_unknown(&stn_config, environ);
 		if (stn_config.mode != STN_MODE_OFF) {
 			stn_survey_set_runtime_dir(secure_getenv("XDG_RUNTIME_DIR"));
 			if (stn_config.log_level != STN_LOG_OFF || stn_config.progress)

@@ -59,16 +59,30 @@ static enum answer answer_for(void *address, size_t length, int advice)
 	return answer_to(advice);
 }
 
-/* Makes the range the file's; true if the kernel can take the advice, false if our bytes must stay.
- */
-static bool give_to_file(void *address, size_t length)
+/* True if part of the range still is memory of ours. */
+static bool is_still_ours(void *address, size_t length)
 {
 	uintptr_t start = (uintptr_t)address;
 	int saved = errno;
-	int rc = stn_giveback(start, start + stn_round_up(length, stn_page_size()));
+	bool ours = stn_giveback_prune(start, start + stn_round_up(length, stn_page_size()));
 
 	errno = saved;
-	return rc == 0;
+	return ours;
+}
+
+/*
+ * Makes the range the file's. -1: the kernel can take the advice; 0: our bytes must stay as they
+ * are; EINVAL: locked memory is not dropped.
+ */
+static int give_to_file(void *address, size_t length, int advice)
+{
+	uintptr_t start = (uintptr_t)address;
+	int saved = errno;
+	int rc = stn_giveback(start, start + stn_round_up(length, stn_page_size()),
+			      advice == ADVICE_DONTNEED_LOCKED);
+
+	errno = saved;
+	return rc == 0 ? -1 : rc == -EINVAL ? EINVAL : 0;
 }
 
 /* Carries out or refuses advice that concerns memory of ours. 0, a positive errno, or -1: ask the
@@ -77,13 +91,13 @@ static int take_advice(void *address, size_t length, int advice)
 {
 	switch (answer_for(address, length, advice)) {
 	case ANSWER_FILE:
-		return give_to_file(address, length) ? -1 : 0;
+		return give_to_file(address, length, advice);
 	case ANSWER_NOTHING:
 		return 0;
 	case ANSWER_EINVAL:
-		return EINVAL;
+		return is_still_ours(address, length) ? EINVAL : -1;
 	case ANSWER_EACCES:
-		return EACCES;
+		return is_still_ours(address, length) ? EACCES : -1;
 	case ANSWER_KERNEL:
 		break;
 	}

@@ -3,10 +3,12 @@
 #include "edge.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 
 #include "../lib/engage.h"
 #include "../lib/names.h"
+#include "../lib/page.h"
 #include "../lib/taken.h"
 #include "caller.h"
 #include "init.h"
@@ -49,13 +51,22 @@ static void *map_file(stn_mmap_function *real, const struct stn_map_call *call)
 	return address;
 }
 
+/* True for a call that the kernel would refuse, whatever the file: it may do so itself. */
+static bool is_malformed(const struct stn_map_call *call)
+{
+	int type = call->flags & MAP_TYPE;
+
+	return call->length == 0 || call->offset % stn_page_size() ||
+	       (type != MAP_PRIVATE && type != MAP_SHARED && type != MAP_SHARED_VALIDATE);
+}
+
 /* The cheap gates, in order; async-signal-safe unless the file is a model. */
 static void *map(stn_mmap_function *real, const struct stn_map_call *call)
 {
 	if (call->flags & MAP_FIXED && !stn_region_none())
 		return map_over(real, call);
 	if (stn_names_empty() || call->flags & (MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB) ||
-	    call->fd < 0 || call->prot & PROT_EXEC)
+	    call->fd < 0 || call->prot & PROT_EXEC || is_malformed(call))
 		return real(call->address, call->length, call->prot, call->flags, call->fd,
 			    (off_t)call->offset);
 	return map_file(real, call);

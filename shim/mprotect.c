@@ -6,9 +6,8 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 
-#include "../lib/maps.h"
+#include "../lib/giveback.h"
 #include "../lib/page.h"
-#include "../lib/pool.h"
 #include "../lib/region.h"
 #include "real.h"
 
@@ -16,16 +15,14 @@
 static bool forbids_writing(uintptr_t start, uintptr_t end)
 {
 	struct stn_region piece;
-	struct stn_maps_area area;
-	bool forbidden = false;
 
-	while (!forbidden && start < end && stn_region_find(start, end, &piece)) {
-		forbidden = piece.kind == STN_REGION_ENGAGED && piece.shared &&
-			    stn_maps_find(piece.start, piece.end, &area) == 0 && area.ours;
+	while (start < end && stn_region_find(start, end, &piece)) {
+		if (piece.kind == STN_REGION_ENGAGED && piece.shared &&
+		    stn_giveback_prune(piece.start, piece.end))
+			return true;
 		start = piece.end;
 	}
-	stn_pool_settle_down();
-	return forbidden;
+	return false;
 }
 
 /* Answers for memory of ours; true if the call is the kernel's to make. */

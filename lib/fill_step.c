@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fill_step.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "budget.h"
+#include "page.h"
+#include "sys.h"
+
+#define MIB	     ((uint64_t)1 << 20)
+#define LOOK_CLOSELY (1024 * MIB) /* with less memory than this left look at it for every MiB */
+#define PIECE_LEAST  (128u << 10) /* of what is given up after an I/O error */
+
+static void close_stale(const struct stn_source *source)
+{
+	for (uint32_t i = 0; i < source->stale; i++)
+		if (source->fds[i] >= 0)
+			stn_sys_close(source->fds[i]);
+}
+
+static void run_open(const struct stn_fill *fill, struct stn_step *step)
+{
+	const struct stn_fill_plan *plan = &fill->plan;
+	bool direct;
+
+	step->result = stn_source_open(plan->path, &plan->identity, plan->want_direct,
+				       plan->want_buffered, &direct);
+	step->detail = step->result >= 0 && direct;
+}
+
+/* Looks at the budget; true if it leaves less than length bytes. */
+static bool is_short(struct stn_fill *fill, uint64_t length)
+{
+	struct stn_budget_view view;
+	uint64_t left;
+
+	__atomic_store_n(&fill->unchecked, 0, __ATOMIC_RELAXED);
+	stn_budget_read(&view);
+	left = stn_budget_left(&view);
+	__atomic_store_n(&fill->budget_left, left, __ATOMIC_RELAXED);
+	return left < length;
+}
+
+/*
+ * How long a fill that runs out of memory waits before it gives up: the more it has read the
+ * longer, so that of several processes that started together the one that has most to lose finds
+ * the others' memory free.
+ */
+static uint64_t patience(const struct stn_fill *fill)
+{
+	const uint64_t most = 120, by_chance = 40, millisecond = 1000000;
+	uint64_t settled = __atomic_load_n(&fill->settled, __ATOMIC_RELAXED);
+	uint64_t chance = (uint64_t)stn_sys_getpid() * 0x9e3779b1u % by_chance;
+
+	return (settled * most / fill->plan.length + chance + 1) * millisecond;
+}
+
+/* True if reading length bytes more would take memory that the host or a group cannot spare. */
+static bool over_budget(struct stn_fill *fill, uint64_t length)
+{
+	uint64_t left = __atomic_load_n(&fill->budget_left, __ATOMIC_RELAXED);
+	uint64_t since = __atomic_add_fetch(&fill->unchecked, length, __ATOMIC_RELAXED);
+
+	if (left >= LOOK_CLOSELY && since <= left / 16)
+		return false;
+	if (!is_short(fill, length))
+		return false;
+	stn_sys_sleep(patience(fill));
+	return is_short(fill, length);
+}
+
+/* Reads one range into its place. Bytes or -errno. */
+static ssize_t read_range(struct stn_fill *fill, struct stn_step *step, uint64_t offset,
+			  uint64_t length)
+{
+	const struct stn_fill_plan *plan = &fill->plan;
+	struct stn_source *source = fill->source;
+	uint32_t index = stn_fill_descriptor(fill, step->lane);
+	uint64_t bit = (uint64_t)1 << index;
+	bool direct = (__atomic_load_n(&source->direct, __ATOMIC_RELAXED) & bit) != 0;
+	uint64_t at = offset - plan->offset;
+	struct stn_source_cache cache = {plan->keeper ? plan->keeper + at : NULL,
+					 plan->restore_cache};
+	ssize_t got;
+
+	if (!direct)
+		return stn_source_read_buffered(source->fds[index], plan->memory + at, length,
+						offset, &cache);
+	got = stn_source_read(source->fds[index], &direct, plan->memory + at,
+			      stn_round_up(length, stn_page_size()), offset);
+	if (!direct)
+		__atomic_fetch_and(&source->direct, ~bit, __ATOMIC_RELAXED);
+	return got > (ssize_t)length ? (ssize_t)length : got;
+}
+
+uint64_t stn_fill_piece(uint64_t length)
+{
+	return stn_max(PIECE_LEAST, stn_round_up(length / 63, 65536));
+}
+
+/* After I/O errors: reads the block piece by piece, and notes in step->detail the pieces that fail.
+ */
+static ssize_t read_pieces(struct stn_fill *fill, struct stn_step *step)
+{
+	uint64_t size = stn_fill_piece(step->length);
+
+	for (uint64_t done = 0; done < step->length; done += size) {
+		uint64_t length = stn_min(size, step->length - done);
+		ssize_t got = read_range(fill, step, step->offset + done, length);
+
+		if (got == -EIO)
+			step->detail |= (uint64_t)1 << (done / size);
+		else if (got != (ssize_t)length)
+			return got < 0 ? got : -ESTALE;
+	}
+	return (ssize_t)step->length;
+}
+
+/* Reads the block, again after I/O errors: page faults of a FUSE file are worse than a moment's
+ * patience. */
+static ssize_t read_patiently(struct stn_fill *fill, struct stn_step *step)
+{
+	const uint64_t pause = 20000000;
+	ssize_t got = read_range(fill, step, step->offset, step->length);
+
+	for (int again = 0; again < 2 && got == -EIO; again++) {
+		stn_sys_sleep(pause << (3 * again));
+		got = read_range(fill, step, step->offset, step->length);
+	}
+	return got == -EIO ? read_pieces(fill, step) : got;
+}
+
+/* Reads the block in MiBs with a look at the budget before each, while memory is short. */
+static ssize_t read_within_budget(struct stn_fill *fill, struct stn_step *step)
+{
+	struct stn_step part = *step;
+	uint64_t piece = stn_fill_piece(step->length);
+
+	if (__atomic_load_n(&fill->budget_left, __ATOMIC_RELAXED) >= LOOK_CLOSELY)
+		return over_budget(fill, step->length) ? -ENOMEM : read_patiently(fill, step);
+	for (uint64_t done = 0; done < step->length; done += part.length) {
+		ssize_t got;
+
+		part.offset = step->offset + done;
+		part.length = stn_min(stn_round_up(MIB, piece), step->length - done);
+		part.detail = 0;
+		if (over_budget(fill, part.length))
+			return -ENOMEM;
+		got = read_patiently(fill, &part);
+		if (got != (ssize_t)part.length)
+			return got < 0 ? got : -ESTALE;
+		/* Part of a part: give up the whole MiB, in the pieces of the block. */
+		if (part.detail)
+			for (uint64_t at = done; at < done + part.length; at += piece)
+				step->detail |= (uint64_t)1 << (at / piece);
+	}
+	return (ssize_t)step->length;
+}
+
+static void run_read(struct stn_fill *fill, struct stn_step *step)
+{
+	const struct stn_fill_plan *plan = &fill->plan;
+	uint64_t filled = step->offset + step->length - plan->offset;
+
+	step->result = read_within_budget(fill, step);
+	if (step->result >= 0 && step->result < (int64_t)step->length)
+		step->result = -ESTALE;
+	/* A direct read may have written what follows the end of the file in its last block. */
+	if (filled == plan->length)
+		memset(plan->memory + filled, 0, stn_round_up(filled, stn_page_size()) - filled);
+}
+
+static void run_check(const struct stn_fill *fill, struct stn_step *step)
+{
+	const struct stn_fill_plan *plan = &fill->plan;
+	const int fadv_dontneed = 4;
+	int fd = fill->source->fds[0];
+
+	step->result = stn_source_unchanged(fd, &plan->identity) ? 0 : -ESTALE;
+	if (plan->drop_cache)
+		stn_sys_fadvise(fd, plan->offset, plan->length, fadv_dontneed);
+}
+
+void stn_fill_step_run(struct stn_job *job, struct stn_step *step)
+{
+	struct stn_fill *fill = (struct stn_fill *)(void *)job;
+
+	switch ((enum stn_fill_step_kind)step->kind) {
+	case STN_FILL_NOTHING:
+		break;
+	case STN_FILL_CLOSE_STALE:
+		close_stale(fill->source);
+		break;
+	case STN_FILL_OPEN:
+		run_open(fill, step);
+		break;
+	case STN_FILL_READ:
+		run_read(fill, step);
+		break;
+	case STN_FILL_CHECK:
+		run_check(fill, step);
+		break;
+	}
+}
