@@ -203,22 +203,27 @@ int stn_area_publish(struct stn_area *area, const struct stn_fill *fill, int pro
 
 int stn_area_overlay(struct stn_area *area, char *base, size_t from, int prot)
 {
-	struct stn_area placed = {
-		.keeper = area->keeper ? area->keeper + from : NULL,
-		.memory = base,
-		.file_system = area->file_system,
-	};
-	int rc = stn_sys_mprotect(area->memory, area->data, prot);
+	struct stn_area placed = *area;
+	struct stn_region piece;
 	void *moved;
+	int rc = stn_sys_mprotect(area->memory, area->data, prot);
 
+	placed.keeper = area->keeper ? area->keeper + from : NULL;
+	placed.memory = base;
+	if (rc == 0)
+		rc = stn_sys_madvise(area->memory, area->data, MADV_DOFORK);
+	if (rc == 0)
+		rc = register_piece(&placed, 0, area->data, false);
 	if (rc < 0)
 		return rc;
 	moved = stn_sys_mremap(area->memory, area->size, area->size, MREMAP_MAYMOVE | MREMAP_FIXED,
 			       base);
-	if (stn_sys_failed(moved))
-		return (int)(intptr_t)moved;
-	area->memory = NULL;
-	return register_piece(&placed, 0, area->data, false);
+	if (!stn_sys_failed(moved)) {
+		area->memory = NULL;
+		return 0;
+	}
+	stn_region_take((uintptr_t)base, (uintptr_t)base + area->data, &piece);
+	return (int)(intptr_t)moved;
 }
 
 char *stn_area_open_keeper(struct stn_area *area, int prot)

@@ -148,8 +148,10 @@ void stn_budget_decide(const struct stn_budget_view *view, const struct stn_budg
 	/* On unified memory the device copy of every mapped model byte, of this mapping and of the
 	 * model's shards that are still to come, is taken from the same memory while we hold ours.
 	 */
-	uint64_t copies = use->unified ? use->engaged + use->declined + need + use->expected : 0;
-	uint64_t memory = need + use->filling + copies;
+	uint64_t copies =
+		use->unified ? use->engaged + use->planned + use->declined + need + use->expected
+			     : 0;
+	uint64_t memory = need + minus(use->planned, use->filled) + copies;
 	uint64_t cap = configured_cap(view, use);
 
 	*verdict = (struct stn_budget_verdict){.fits = true};
@@ -159,9 +161,9 @@ void stn_budget_decide(const struct stn_budget_view *view, const struct stn_budg
 		 stn_budget_margin(view->group_limit));
 	/* The keeper takes address space of the mapping's size once more. */
 	consider(verdict, "RLIMIT_AS", 2 * need, view->address_space_left, PROCESS_SLACK);
-	consider(verdict, "RLIMIT_DATA", need + use->filling, view->data_left, PROCESS_SLACK);
-	consider(verdict, "overcommit", need + use->filling, view->commit_left, PROCESS_SLACK);
-	consider(verdict, "STSHIM_MEMORY", need, minus(cap, use->engaged + use->filling), 0);
+	consider(verdict, "RLIMIT_DATA", need, view->data_left, PROCESS_SLACK);
+	consider(verdict, "overcommit", need, view->commit_left, PROCESS_SLACK);
+	consider(verdict, "STSHIM_MEMORY", need, minus(cap, use->engaged + use->planned), 0);
 }
 
 uint64_t stn_budget_left(const struct stn_budget_view *view)

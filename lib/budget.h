@@ -27,7 +27,8 @@ struct stn_budget_view {
 /* What this process has already taken or promised. */
 struct stn_budget_use {
 	uint64_t engaged;  /* bytes in live engaged mappings; resident, so no longer available */
-	uint64_t filling;  /* bytes of running fills that are not filled yet */
+	uint64_t planned;  /* bytes of mappings that are being engaged */
+	uint64_t filled;   /* bytes of those that are resident already */
 	uint64_t declined; /* unified memory: live model mappings left to the kernel, to be copied
 			      too */
 	uint64_t expected; /* unified memory: bytes of this model's other shards not mapped yet */

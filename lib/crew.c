@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "page.h"
 #include "sys.h"
@@ -41,10 +42,21 @@ static bool all_gone(const struct stn_crew *crew)
 	return true;
 }
 
-struct stn_crew *stn_crew_current(struct stn_process *process, int *rc)
+/* True if nothing has ended in this crew for a second while all of its threads were busy. */
+static bool is_stuck(const struct stn_crew *crew)
 {
+	const uint64_t second = 1000000000;
+
+	return crew->alive && !crew->idle &&
+	       stn_sys_clock(CLOCK_MONOTONIC) - crew->moved_at > second;
+}
+
+struct stn_crew *stn_crew_current(struct stn_process *process, bool reads, int *rc)
+{
+	unsigned first = reads ? 1 : 0, limit = reads ? STN_CREWS : 1;
+
 	*rc = -EBUSY;
-	for (unsigned i = 0; i < STN_CREWS; i++) {
+	for (unsigned i = first; i < limit; i++) {
 		struct stn_crew *crew = process->crews[i];
 
 		if (!crew) {
@@ -54,7 +66,7 @@ struct stn_crew *stn_crew_current(struct stn_process *process, int *rc)
 		}
 		if (crew->condemned && crew->alive == 0 && all_gone(crew))
 			crew->condemned = false;
-		if (!crew->condemned)
+		if (!crew->condemned && !is_stuck(crew))
 			return crew;
 	}
 	return NULL;
@@ -62,29 +74,51 @@ struct stn_crew *stn_crew_current(struct stn_process *process, int *rc)
 
 struct stn_source *stn_crew_source(struct stn_crew *crew, const struct stn_identity *identity)
 {
-	struct stn_source *oldest = NULL;
+	struct stn_source *found = NULL;
 
 	for (unsigned i = 0; i < STN_CREW_SOURCES; i++) {
 		struct stn_source *source = &crew->sources[i];
 
 		if (source->valid && stn_identity_equal(&source->identity, identity)) {
-			oldest = source;
+			found = source;
 			break;
 		}
-		if (source->users == 0 && (!oldest || source->last_use < oldest->last_use))
+		if (!found && source->users == 0 && source->claimed == 0 && !source->closing)
+			found = source;
+	}
+	if (!found)
+		return NULL;
+	found->identity = *identity;
+	found->valid = true;
+	found->users++;
+	found->last_use = ++crew->uses;
+	return found;
+}
+
+struct stn_source *stn_crew_victim(struct stn_crew *crew, bool need_record, uint32_t count)
+{
+	struct stn_source *oldest = NULL;
+	uint32_t open = 0;
+
+	for (unsigned i = 0; i < STN_CREW_SOURCES; i++) {
+		struct stn_source *source = &crew->sources[i];
+
+		open += source->claimed;
+		if (source->users == 0 && source->claimed && !source->closing &&
+		    (!oldest || source->last_use < oldest->last_use))
 			oldest = source;
 	}
-	if (!oldest)
-		return NULL;
-	if (!oldest->valid || !stn_identity_equal(&oldest->identity, identity)) {
-		oldest->stale = oldest->stale ? oldest->stale : oldest->opened;
-		oldest->identity = *identity;
-		oldest->valid = true;
-		oldest->claimed = oldest->opened = 0;
-	}
-	oldest->users++;
-	oldest->last_use = ++crew->uses;
-	return oldest;
+	return need_record || open + count > stn_crew_most_descriptors() ? oldest : NULL;
+}
+
+uint32_t stn_crew_most_descriptors(void)
+{
+	const uint32_t most = 128;
+	uint64_t limit[2];
+
+	if (stn_sys_getrlimit(RLIMIT_NOFILE, limit) < 0 || limit[0] / 2 >= most)
+		return most;
+	return limit[0] >= 2 ? (uint32_t)(limit[0] / 2) : 1;
 }
 
 struct stn_job *stn_job_drop(struct stn_job *job)
@@ -154,7 +188,11 @@ static struct stn_job *claim_step(struct stn_crew *crew, struct stn_step *step)
 static struct stn_job *settle_step(struct stn_crew *crew, struct stn_job *job,
 				   const struct stn_step *step)
 {
-	if (!job->abandoned) {
+	crew->moved_at = stn_sys_clock(CLOCK_MONOTONIC);
+	if (job->abandoned) {
+		if (job->type->abandon)
+			job->type->abandon(job, step);
+	} else {
 		bool over = job->type->settle(job, step);
 
 		__atomic_fetch_add(&job->progress, 1 + step->length, __ATOMIC_RELAXED);
@@ -182,6 +220,7 @@ int stn_crew_start(struct stn_crew *crew)
 			return tid;
 		}
 		worker->known = tid;
+		crew->moved_at = stn_sys_clock(CLOCK_MONOTONIC);
 		crew->alive++;
 		return 0;
 	}
@@ -212,13 +251,7 @@ static void leave(struct stn_crew *crew)
 		return;
 	crew->ready = false;
 	crew->lingers = false;
-	for (unsigned i = 0; i < STN_CREW_SOURCES; i++) {
-		crew->sources[i].valid = false;
-		crew->sources[i].users = 0;
-		crew->sources[i].closing = false;
-		crew->sources[i].stale = 0;
-		crew->sources[i].opened = crew->sources[i].claimed = 0;
-	}
+	memset(crew->sources, 0, sizeof(crew->sources));
 }
 
 /* Fails all jobs of a crew whose table of descriptors could not be made private. Pool lock held. */
@@ -276,14 +309,17 @@ static void worker_main(void *argument)
 	stn_lock_leave(&process->pool_lock, mask);
 }
 
-void stn_crew_await(const struct stn_crew *crew)
+void stn_crew_await(struct stn_crew *crew)
 {
 	const unsigned long limit = 5000000;
 
 	for (unsigned i = 0; i < STN_CREW_WORKERS; i++) {
 		int tid = crew->workers[i].known;
 
-		if (tid && !stn_thread_await(tid, limit))
+		if (!tid)
+			continue;
+		if (!stn_thread_await(tid, limit))
 			return;
+		crew->workers[i].known = 0;
 	}
 }

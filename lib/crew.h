@@ -13,19 +13,21 @@
 struct stn_worker {
 	struct stn_crew *crew;
 	int tid;   /* 0 = free; cleared by the kernel when the thread has left its stack */
-	int known; /* the id of the last thread in this place, which the kernel may still know */
+	int known; /* the id of the last thread in this place while the kernel may know it, else 0
+		    */
 };
 
 /* Threads with one table of descriptors. Everything under the pool's lock but work, ready and tids.
  */
 struct stn_crew {
-	uint32_t work;	 /* futex: changes when there may be a step to claim */
-	uint32_t alive;	 /* threads that take steps */
-	uint32_t idle;	 /* threads that wait on work */
-	uint32_t wanted; /* threads that the jobs ask for */
-	bool ready;	 /* the table is private */
-	bool condemned;	 /* a thread waits for a server that has stopped answering */
-	bool lingers;	 /* wait a moment before leaving */
+	uint32_t work;	   /* futex: changes when there may be a step to claim */
+	uint32_t alive;	   /* threads that take steps */
+	uint32_t idle;	   /* threads that wait on work */
+	uint32_t wanted;   /* threads that the jobs ask for */
+	bool ready;	   /* the table is private */
+	bool condemned;	   /* a thread waits for a server that has stopped answering */
+	uint64_t moved_at; /* clock when a step last ended */
+	bool lingers;	   /* wait a moment before leaving */
 	struct stn_job *jobs;
 	uint64_t uses; /* counts uses of sources, for last_use */
 	struct stn_source sources[STN_CREW_SOURCES];
@@ -33,10 +35,11 @@ struct stn_crew {
 };
 
 /*
- * The crew that takes new jobs, made if need be. NULL with *rc set to -EAGAIN (no memory) or -EBUSY
- * (every crew is condemned). Pool lock held.
+ * The crew that takes a job, made if need be: the first one is for short calls, which never wait
+ * behind a server; a fill gets one in which things move. NULL with *rc set to -EAGAIN (no memory)
+ * or -EBUSY (every crew is condemned). Pool lock held.
  */
-struct stn_crew *stn_crew_current(struct stn_process *process, int *rc);
+struct stn_crew *stn_crew_current(struct stn_process *process, bool reads, int *rc);
 
 /* Starts one more thread in the caller's table of descriptors. 0 or -errno. Pool lock held. */
 int stn_crew_start(struct stn_crew *crew);
@@ -58,6 +61,6 @@ struct stn_job *stn_job_drop(struct stn_job *job);
 void stn_job_free(struct stn_job *job);
 
 /* Waits, some milliseconds at most, until the kernel has forgotten the crew's former threads. */
-void stn_crew_await(const struct stn_crew *crew);
+void stn_crew_await(struct stn_crew *crew);
 
 #endif

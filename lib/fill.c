@@ -2,6 +2,7 @@
 #include "fill.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "fill_step.h"
 #include "page.h"
@@ -77,13 +78,6 @@ static bool next_step(struct stn_fill *fill, struct stn_step *step)
 {
 	struct stn_source *source = fill->source;
 
-	if (source->stale) {
-		bool free = !source->closing;
-
-		step->kind = STN_FILL_CLOSE_STALE;
-		source->closing = true;
-		return free;
-	}
 	if (!source->valid) {
 		fill->error = -ESTALE;
 		return fill->running == 0;
@@ -101,6 +95,27 @@ static bool next_step(struct stn_fill *fill, struct stn_step *step)
 	return fill->running == 0 && fill->settled == fill->plan.length && !fill->checked;
 }
 
+/* Gets the file's record and room for its descriptors. True if a step must be done for that first.
+ */
+static bool find_source(struct stn_fill *fill, struct stn_step *step)
+{
+	struct stn_crew *crew = fill->job.crew;
+	uint32_t missing = fill->needed;
+
+	if (!fill->source)
+		fill->source = stn_crew_source(crew, &fill->plan.identity);
+	if (fill->source)
+		missing -= stn_min(missing, fill->source->claimed);
+	if (missing)
+		fill->victim = stn_crew_victim(crew, !fill->source, missing);
+	if (!fill->victim)
+		return false;
+	fill->victim->closing = true;
+	fill->victim->valid = false;
+	step->kind = STN_FILL_CLOSE;
+	return true;
+}
+
 static bool claim(struct stn_job *job, struct stn_step *step)
 {
 	struct stn_fill *fill = fill_of(job);
@@ -108,32 +123,53 @@ static bool claim(struct stn_job *job, struct stn_step *step)
 	if (fill->error)
 		return false;
 	step->kind = STN_FILL_NOTHING;
-	if (!fill->source)
-		fill->source = stn_crew_source(job->crew, &fill->plan.identity);
-	if (!fill->source)
-		fill->error = -EMFILE;
-	else if (!next_step(fill, step))
+	if (fill->victim)
 		return false;
+	if (!find_source(fill, step)) {
+		if (!fill->source)
+			fill->error = -EMFILE;
+		else if (!next_step(fill, step))
+			return false;
+	}
 	fill->running++;
 	if (fill->running > fill->most_running)
 		fill->most_running = fill->running;
 	return true;
 }
 
+/* Notes a descriptor that has been opened, or the error instead of it. */
 static void settle_open(struct stn_fill *fill, const struct stn_step *step)
 {
 	struct stn_source *source = fill->source;
+	uint64_t bit = (uint64_t)1 << step->lane;
 
 	source->fds[step->lane] = (int)step->result;
 	source->opened++;
 	if (step->detail)
-		source->direct |= (uint64_t)1 << step->lane;
+		__atomic_fetch_or(&source->direct, bit, __ATOMIC_RELAXED);
 	else
-		source->direct &= ~((uint64_t)1 << step->lane);
+		__atomic_fetch_and(&source->direct, ~bit, __ATOMIC_RELAXED);
 	if (step->result < 0) {
 		fill->error = (int)step->result;
 		source->valid = false;
 	}
+}
+
+/* Makes the record whose descriptors have been closed an empty one. */
+static void settle_close(struct stn_fill *fill)
+{
+	memset(fill->victim, 0, sizeof(*fill->victim));
+	fill->victim = NULL;
+}
+
+/* Gives up the use of the file's record. */
+static void leave_source(struct stn_fill *fill)
+{
+	if (!fill->source)
+		return;
+	fill->source->users--;
+	fill->source->valid &= fill->error != -ESTALE;
+	fill->source = NULL;
 }
 
 /*
@@ -175,9 +211,11 @@ static void settle_read(struct stn_fill *fill, const struct stn_step *step)
 
 	lane->busy = false;
 	fill->settled += step->length;
-	stn_process_peek()->filling -= step->length;
+	stn_process_peek()->filled += step->length;
 	if (step->result < 0) {
-		fill->error = (int)step->result;
+		/* The file system's own words must not be taken for ours (see stn_fill_run). */
+		fill->error = step->result == -ENOMEM || step->result == -ESTALE ? (int)step->result
+										 : -EIO;
 		return;
 	}
 	*(direct ? &fill->direct_bytes : &fill->buffered_bytes) += step->length;
@@ -194,8 +232,8 @@ static bool settle(struct stn_job *job, const struct stn_step *step)
 	bool over;
 
 	fill->running--;
-	if (step->kind == STN_FILL_CLOSE_STALE)
-		fill->source->stale = fill->source->closing = 0;
+	if (step->kind == STN_FILL_CLOSE)
+		settle_close(fill);
 	else if (step->kind == STN_FILL_OPEN)
 		settle_open(fill, step);
 	else if (step->kind == STN_FILL_READ)
@@ -205,11 +243,24 @@ static bool settle(struct stn_job *job, const struct stn_step *step)
 	if (step->kind == STN_FILL_CHECK && step->result < 0)
 		fill->error = (int)step->result;
 	over = fill->running == 0 && (fill->error || fill->checked);
-	if (over && fill->source) {
-		fill->source->users--;
-		fill->source->valid &= fill->error != -ESTALE;
-	}
+	if (over)
+		leave_source(fill);
 	return over;
+}
+
+/* After the caller has gone: keeps the books of what others share. */
+static void abandon(struct stn_job *job, const struct stn_step *step)
+{
+	struct stn_fill *fill = fill_of(job);
+
+	if (step)
+		fill->running--;
+	if (step && step->kind == STN_FILL_CLOSE)
+		settle_close(fill);
+	else if (step && step->kind == STN_FILL_OPEN)
+		settle_open(fill, step);
+	if (fill->running == 0)
+		leave_source(fill);
 }
 
 /* The last reference of a fill whose caller has gone: its memory goes with it. */
@@ -237,42 +288,31 @@ static void cut_lanes(struct stn_fill *fill)
 		lane->block = plan->fuse ? stn_min(plan->block, STN_FILL_FIRST_BLOCK) : plan->block;
 	}
 	fill->lane_count = (uint32_t)count;
-	fill->needed = plan->identity.size <= ONE_FD_UP_TO ? 1 : (uint32_t)count;
+	fill->needed = plan->identity.size <= ONE_FD_UP_TO
+			       ? 1
+			       : (uint32_t)stn_min(count, stn_crew_most_descriptors());
 	fill->job.width = (uint32_t)count;
 }
 
 struct stn_fill *stn_fill_make(const struct stn_fill_plan *plan, uint64_t budget_left)
 {
-	static const struct stn_job_type type = {claim, stn_fill_step_run, settle, release};
+	static const struct stn_job_type type = {claim, stn_fill_step_run, settle, abandon,
+						 release};
 	struct stn_fill *fill = stn_job_make(sizeof(*fill), &type);
 
 	if (!fill)
 		return NULL;
 	fill->plan = *plan;
 	fill->budget_left = budget_left;
-	fill->job.lingers = true;
+	fill->job.reads = true;
 	cut_lanes(fill);
 	return fill;
 }
 
-static void count_filling(uint64_t more)
-{
-	struct stn_process *process = stn_process_peek();
-	uint64_t mask = stn_lock_enter(&process->pool_lock);
-
-	process->filling += more;
-	stn_lock_leave(&process->pool_lock, mask);
-}
-
 int stn_fill_run(struct stn_fill *fill, stn_job_tick *tick)
 {
-	int rc;
+	int rc = stn_pool_run(&fill->job, fill->plan.threads, fill->plan.timeout, tick);
 
-	if (!stn_process_get())
-		return -EAGAIN;
-	count_filling(fill->plan.length);
-	rc = stn_pool_run(&fill->job, fill->plan.threads, fill->plan.timeout, tick);
-	count_filling(fill->settled - fill->plan.length);
 	return rc ? rc : fill->error;
 }
 

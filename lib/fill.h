@@ -35,8 +35,9 @@ struct stn_fill_plan {
 	bool fuse;	     /* a FUSE file system */
 	bool want_direct;    /* try O_DIRECT */
 	bool want_buffered;  /* buffered reads will do */
-	bool restore_cache;  /* after buffered reads drop what they brought in */
-	bool drop_cache;     /* drop the whole range from the page cache at the end */
+	bool owned_file;    /* the process owns the file: residency of its pages can be asked for */
+	bool restore_cache; /* after buffered reads drop what they brought in */
+	bool drop_cache;    /* drop the whole range from the page cache at the end */
 };
 
 /* A piece that could not be read: offset in the file and length, page multiples but at the file's
@@ -58,6 +59,7 @@ struct stn_fill {
 	struct stn_job job;
 	struct stn_fill_plan plan; /* constant while it runs */
 	struct stn_source *source; /* pool lock */
+	struct stn_source *victim; /* being closed to make room; pool lock */
 	uint32_t running;	   /* steps being run; pool lock */
 	uint32_t most_running;	   /* for the statistics; pool lock */
 	uint32_t needed;	   /* descriptors */

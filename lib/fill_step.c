@@ -12,11 +12,11 @@
 #define LOOK_CLOSELY (1024 * MIB) /* with less memory than this left look at it for every MiB */
 #define PIECE_LEAST  (128u << 10) /* of what is given up after an I/O error */
 
-static void close_stale(const struct stn_source *source)
+static void run_close(const struct stn_source *victim)
 {
-	for (uint32_t i = 0; i < source->stale; i++)
-		if (source->fds[i] >= 0)
-			stn_sys_close(source->fds[i]);
+	for (uint32_t i = 0; i < victim->opened; i++)
+		if (victim->fds[i] >= 0)
+			stn_sys_close(victim->fds[i]);
 }
 
 static void run_open(const struct stn_fill *fill, struct stn_step *step)
@@ -80,18 +80,21 @@ static ssize_t read_range(struct stn_fill *fill, struct stn_step *step, uint64_t
 	uint64_t bit = (uint64_t)1 << index;
 	bool direct = (__atomic_load_n(&source->direct, __ATOMIC_RELAXED) & bit) != 0;
 	uint64_t at = offset - plan->offset;
-	struct stn_source_cache cache = {plan->keeper ? plan->keeper + at : NULL,
-					 plan->restore_cache};
+	struct stn_source_cache cache = {
+		.mapping = plan->keeper ? plan->keeper + at : NULL,
+		.owned = plan->owned_file,
+		.restore = plan->restore_cache,
+	};
 	ssize_t got;
 
 	if (!direct)
 		return stn_source_read_buffered(source->fds[index], plan->memory + at, length,
 						offset, &cache);
 	got = stn_source_read(source->fds[index], &direct, plan->memory + at,
-			      stn_round_up(length, stn_page_size()), offset);
+			      stn_round_up(length, stn_page_size()), length, offset);
 	if (!direct)
 		__atomic_fetch_and(&source->direct, ~bit, __ATOMIC_RELAXED);
-	return got > (ssize_t)length ? (ssize_t)length : got;
+	return got;
 }
 
 uint64_t stn_fill_piece(uint64_t length)
@@ -189,8 +192,8 @@ void stn_fill_step_run(struct stn_job *job, struct stn_step *step)
 	switch ((enum stn_fill_step_kind)step->kind) {
 	case STN_FILL_NOTHING:
 		break;
-	case STN_FILL_CLOSE_STALE:
-		close_stale(fill->source);
+	case STN_FILL_CLOSE:
+		run_close(fill->victim);
 		break;
 	case STN_FILL_OPEN:
 		run_open(fill, step);

@@ -8,11 +8,11 @@
 #define STN_FILL_FIRST_BLOCK ((uint64_t)1 << 20) /* bytes of a lane's first read on FUSE */
 
 enum stn_fill_step_kind {
-	STN_FILL_NOTHING,     /* ends a fill that has failed before it began */
-	STN_FILL_CLOSE_STALE, /* closes another file's descriptors */
-	STN_FILL_OPEN,	      /* opens descriptor number lane; detail: 1 if it is direct */
-	STN_FILL_READ,	      /* reads a block; detail: bit i, piece i of it could not be read */
-	STN_FILL_CHECK,	      /* checks that the file is still the same version */
+	STN_FILL_NOTHING, /* ends a fill that has failed before it began */
+	STN_FILL_CLOSE,	  /* closes another file's descriptors, the victim's */
+	STN_FILL_OPEN,	  /* opens descriptor number lane; detail: 1 if it is direct */
+	STN_FILL_READ,	  /* reads a block; detail: bit i, piece i of it could not be read */
+	STN_FILL_CHECK,	  /* checks that the file is still the same version */
 };
 
 /* Does a step and sets its result. No lock held; blocks as the file system does. */

@@ -42,24 +42,22 @@ static void forget(uintptr_t start, uintptr_t end)
 			stn_sys_munmap((void *)stale.keeper, stale.end - stale.start);
 }
 
-/* Gives one piece back whose memory is ours. */
+/* Gives the first piece of an area of ours back. 0 or -errno. */
 static int give_back(const struct stn_maps_area *area, bool locked_too)
 {
 	const int mlock_on_fault = 1;
 	struct stn_region piece;
-	int rc;
 
 	if (area->prot == UNKNOWN)
 		return -EAGAIN;
 	if (area->locked && !locked_too)
 		return -EINVAL;
-	if (!stn_region_take(area->start, area->end, &piece))
+	if (!stn_region_find(area->start, area->end, &piece))
 		return 0;
-	rc = stn_area_give_back(&piece, area->prot);
-	if (rc < 0) {
-		stn_region_add(&piece);
-		return rc;
-	}
+	if (!piece.keeper)
+		return -ENODEV;
+	if (!stn_region_replace(piece.start, piece.end, stn_area_give_back, area->prot, &piece))
+		return stn_region_find(piece.start, piece.end, &piece) ? -ENOMEM : 0;
 	if (area->locked)
 		stn_sys_call(SYS_mlock2, (long)piece.start, (long)(piece.end - piece.start),
 			     mlock_on_fault, 0, 0, 0);

@@ -2,6 +2,7 @@
 #include "journal.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/vfs.h>
@@ -45,13 +46,29 @@ void stn_journal_start(void)
 		stderr_device = 0;
 }
 
+/* Writes to descriptor 2; a SIGPIPE that this causes is swallowed. */
+static void write_quietly(const char *text, size_t length)
+{
+	const uint64_t sigpipe = (uint64_t)1 << (SIGPIPE - 1);
+	const struct timespec at_once = {0};
+	uint64_t mask = 0, pending = 0, blocked;
+
+	stn_sys_sigmask(NULL, &mask);
+	blocked = mask | sigpipe;
+	stn_sys_sigmask(&blocked, NULL);
+	stn_sys_call(SYS_rt_sigpending, (long)&pending, 8, 0, 0, 0, 0);
+	if (stn_sys_write(2, text, length) == -EPIPE && !(pending & sigpipe))
+		stn_sys_call(SYS_rt_sigtimedwait, (long)&sigpipe, 0, (long)&at_once, 8, 0, 0);
+	stn_sys_sigmask(&mask, NULL);
+}
+
 void stn_journal_stderr(const char *text, size_t length)
 {
 	uint64_t device, inode;
 
 	if (stderr_device && look_at_stderr(&device, &inode) && device == stderr_device &&
 	    inode == stderr_inode)
-		stn_sys_write(2, text, length);
+		write_quietly(text, length);
 }
 
 /* True if fd is a file that we may append to: regular, ours, with one name, not on FUSE. */

@@ -50,7 +50,7 @@ static bool parse_head(const char *line, struct stn_maps_area *area, bool *anony
 	area->prot = (p[0] == 'r' ? PROT_READ : 0) | (p[1] == 'w' ? PROT_WRITE : 0) |
 		     (p[2] == 'x' ? PROT_EXEC : 0);
 	*anonymous = p[3] == 'p' && strstr(p, " 00:00 0") != NULL;
-	area->ours = false;
+	area->ours = *anonymous && strstr(p, "[anon:stnommap:") != NULL;
 	area->locked = false;
 	area->huge_bytes = 0;
 	return true;
@@ -63,10 +63,14 @@ static void parse_detail(const char *line, bool anonymous, struct stn_maps_area 
 
 	if (huge > 0)
 		area->huge_bytes = (uint64_t)huge * 1024;
-	/* "dd": MADV_DONTDUMP, "nr": MAP_NORESERVE; together hardly anybody else's memory. */
 	if (strncmp(line, "VmFlags:", 8) != 0)
 		return;
-	area->ours = anonymous && strstr(line, " dd") && strstr(line, " nr");
+	/*
+	 * Where the kernel has no names: "dd" is MADV_DONTDUMP, "nr" MAP_NORESERVE, which hardly
+	 * anybody else's memory has. One will do: the program may lift the first, and without
+	 * overcommit there is no second.
+	 */
+	area->ours |= anonymous && (strstr(line, " dd") || strstr(line, " nr"));
 	area->locked = strstr(line, " lo") != NULL;
 }
 
@@ -88,8 +92,9 @@ static void run_lookup(struct stn_call *call)
 	bool inside = false, anonymous = false;
 	const char *line;
 
-	lookup->result = -ENOENT;
 	stn_lines_open(&lines, "/proc/self/smaps");
+	/* Not to be confused with an empty range: nothing is known. */
+	lookup->result = lines.fd < 0 ? -EACCES : -ENOENT;
 	while ((line = stn_lines_next(&lines)) != NULL) {
 		struct stn_maps_area next;
 		bool next_anonymous;

@@ -32,7 +32,8 @@ struct stn_model {
 	_Atomic uint64_t version; /* digest of the identity that the next two counters belong to */
 	_Atomic uint64_t
 		delivered; /* bytes of that version handed to the program, header peeks apart */
-	_Atomic uint64_t header; /* bytes of its safetensors header with its length, 0 = unknown */
+	_Atomic uint64_t header;  /* bytes of its safetensors header with its length, 0 = unknown */
+	_Atomic uint64_t changes; /* fills that found another version than they began with */
 };
 
 /*

@@ -18,7 +18,6 @@ void *stn_job_make(size_t size, const struct stn_job_type *type)
 
 	if (stn_sys_failed(job))
 		return NULL;
-	stn_sys_madvise(job, mapped, MADV_DONTFORK);
 	job->type = type;
 	job->size = mapped;
 	job->references = 1;
@@ -35,23 +34,37 @@ void stn_job_put(struct stn_job *job)
 	stn_job_free(last);
 }
 
+/* Of the process's threads, those that this crew may have beside what works elsewhere; at least
+ * one. */
+static unsigned threads_left(const struct stn_process *process, const struct stn_crew *crew,
+			     unsigned threads)
+{
+	unsigned others = 0;
+
+	for (unsigned i = 1; i < STN_CREWS; i++)
+		if (process->crews[i] && process->crews[i] != crew && !process->crews[i]->condemned)
+			others += process->crews[i]->alive;
+	return threads > others ? threads - others : 1;
+}
+
 /* Gives the job to a crew with at least one thread. Pool lock held. */
 static int submit(struct stn_process *process, struct stn_job *job, unsigned threads)
 {
 	struct stn_crew *crew;
 	int rc;
 
-	crew = stn_crew_current(process, &rc);
+	crew = stn_crew_current(process, job->reads, &rc);
 	if (!crew)
 		return rc;
 	job->crew = crew;
 	job->next = crew->jobs;
 	crew->jobs = job;
 	job->references++;
-	crew->lingers |= job->lingers;
+	crew->lingers |= job->reads;
 	crew->wanted = 0;
 	for (struct stn_job *each = crew->jobs; each; each = each->next)
 		crew->wanted += each->width;
+	threads = threads_left(process, crew, threads);
 	if (crew->wanted > threads)
 		crew->wanted = threads;
 	rc = crew->alive ? 0 : stn_crew_start(crew);
@@ -71,7 +84,11 @@ static int abandon(struct stn_process *process, struct stn_job *job)
 	if (rc < 0) {
 		job->abandoned = true;
 		stn_crew_unlink(job);
-		job->crew->condemned |= job->references > 1;
+		if (job->type->abandon)
+			job->type->abandon(job, NULL);
+		/* A first thread can hang before any step: old kernels close foreign files there.
+		 */
+		job->crew->condemned |= job->references > 1 || !job->crew->ready;
 		stn_crew_wake(job->crew);
 	}
 	stn_lock_leave(&process->pool_lock, mask);
@@ -88,6 +105,9 @@ static int await(struct stn_process *process, struct stn_job *job, uint64_t time
 		uint64_t progress = __atomic_load_n(&job->progress, __ATOMIC_RELAXED);
 		uint64_t now = stn_sys_clock(CLOCK_MONOTONIC);
 
+		/* Emptied by the kernel in a child: a signal handler of this thread has forked. */
+		if (process->owner == 0)
+			return -ECHILD;
 		if (progress != seen) {
 			seen = progress;
 			moved_at = now;
@@ -144,7 +164,7 @@ static bool settle_call(struct stn_job *job, const struct stn_step *step)
 
 void *stn_call_make(size_t size, void (*function)(struct stn_call *call))
 {
-	static const struct stn_job_type type = {claim_call, run_call, settle_call, NULL};
+	static const struct stn_job_type type = {claim_call, run_call, settle_call, NULL, NULL};
 	struct stn_call *call = stn_job_make(size, &type);
 
 	if (call) {
@@ -158,10 +178,10 @@ void stn_pool_settle_down(void)
 {
 	struct stn_process *process = stn_process_get();
 
-	for (unsigned i = 0; process && i < STN_CREWS && process->crews[i]; i++) {
-		const struct stn_crew *crew = process->crews[i];
+	for (unsigned i = 0; process && i < STN_CREWS; i++) {
+		struct stn_crew *crew = process->crews[i];
 		uint64_t mask = stn_lock_enter(&process->pool_lock);
-		bool leaving = !crew->jobs && !crew->lingers && !crew->condemned;
+		bool leaving = crew && !crew->jobs && !crew->lingers && !crew->condemned;
 
 		stn_lock_leave(&process->pool_lock, mask);
 		if (leaving)

@@ -41,6 +41,9 @@ struct stn_job_type {
 	void (*run)(struct stn_job *job, struct stn_step *step);
 	/* Takes the result; true if the job is over. Not called once abandoned. Pool lock held. */
 	bool (*settle)(struct stn_job *job, const struct stn_step *step);
+	/* The caller has gone; or, with a step, a step has ended after that. May be NULL. Pool lock
+	 * held. */
+	void (*abandon)(struct stn_job *job, const struct stn_step *step);
 	/* The last reference is gone: frees what the job owns but its memory. Pool lock held. */
 	void (*release)(struct stn_job *job);
 };
@@ -55,7 +58,7 @@ struct stn_job {
 	uint32_t width;	       /* most threads that could help */
 	bool abandoned;	       /* the caller has gone */
 	bool failed;	       /* over, but no thread could work on it */
-	bool lingers;	       /* more of the kind may follow at once: keep the threads a moment */
+	bool reads;	       /* a fill: it may block for long, and more may follow at once */
 	uint64_t progress;     /* grows with every settled step, read without the lock */
 };
 
@@ -63,8 +66,8 @@ struct stn_job {
 typedef void stn_job_tick(struct stn_job *job);
 
 /*
- * Returns size bytes (at least sizeof(struct stn_job)) of zeroed memory for a job, not inherited by
- * a forked child, with one reference; NULL if memory is refused.
+ * Returns size bytes (at least sizeof(struct stn_job)) of zeroed memory for a job with one
+ * reference; NULL if memory is refused.
  */
 void *stn_job_make(size_t size, const struct stn_job_type *type);
 
@@ -76,7 +79,8 @@ void stn_job_put(struct stn_job *job);
  * must not have interrupted a thread of the pool; signals are delivered while it waits.
  *
  * timeout: nanoseconds without progress after which the job is abandoned, 0 = never. tick may be
- * NULL. 0, -ETIMEDOUT (abandoned; memory that running steps use must stay until release), -EAGAIN
+ * NULL. 0, -ETIMEDOUT (abandoned; memory that running steps use must stay until release), -ECHILD
+ * (a signal handler has forked, and this is the child: the job is nobody's here), -EAGAIN
  * (no thread to be had), -ENOSYS (no private table of descriptors, before Linux 5.9), -EBUSY (every
  * crew waits for a server).
  */
@@ -99,9 +103,18 @@ void *stn_call_make(size_t size, void (*function)(struct stn_call *call));
 void stn_pool_settle_down(void);
 
 /*
- * The crew's record of an open file version, a free one if it is not open yet, or NULL if all are
- * in use; counts a user. Pool lock held.
+ * The crew's record of an open file version, an empty one if it is not open yet, or NULL if all are
+ * taken; counts a user. Pool lock held.
  */
 struct stn_source *stn_crew_source(struct stn_crew *crew, const struct stn_identity *identity);
+
+/*
+ * An open file that nobody uses and that should be closed so that count descriptors more can be
+ * opened, or NULL if there is room for them or nothing to close. Pool lock held.
+ */
+struct stn_source *stn_crew_victim(struct stn_crew *crew, bool need_record, uint32_t count);
+
+/* Most descriptors that a crew should have open; half of what the process may have. */
+uint32_t stn_crew_most_descriptors(void);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "page.h"
@@ -31,6 +32,21 @@ struct stn_process *stn_process_peek(void)
 	return __atomic_load_n(&state, __ATOMIC_ACQUIRE);
 }
 
+/*
+ * A child that shared our memory (vfork) came first and has gone, and its threads with it: what
+ * they held is free. One thread takes over; others that come meanwhile find the owner -1.
+ */
+static void take_over(struct stn_process *process, int owner, int self)
+{
+	if (stn_sys_call(SYS_kill, owner, 0, 0, 0, 0, 0) != -ESRCH ||
+	    !__atomic_compare_exchange_n(&process->owner, &owner, -1, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_RELAXED))
+		return;
+	memset((char *)process + sizeof(process->owner), 0,
+	       sizeof(*process) - sizeof(process->owner));
+	__atomic_store_n(&process->owner, self, __ATOMIC_RELEASE);
+}
+
 struct stn_process *stn_process_get(void)
 {
 	struct stn_process *process = stn_process_peek();
@@ -43,7 +59,9 @@ struct stn_process *stn_process_get(void)
 		return NULL;
 	__atomic_compare_exchange_n(&process->owner, &owner, self, false, __ATOMIC_ACQ_REL,
 				    __ATOMIC_ACQUIRE);
-	return owner == 0 || owner == self ? process : NULL;
+	if (owner > 0 && owner != self)
+		take_over(process, owner, self);
+	return __atomic_load_n(&process->owner, __ATOMIC_ACQUIRE) == self ? process : NULL;
 }
 
 void stn_process_forget(void)

@@ -15,14 +15,16 @@
 
 struct stn_crew;
 
-#define STN_CREWS 4 /* one that works and those that wait for servers which stopped answering */
+/* One for short calls, one for fills, and more while servers do not answer. */
+#define STN_CREWS 6
 
 struct stn_process {
 	int owner;			   /* pid; 0 before the first use and in a forked child */
 	struct stn_lock regions_lock;	   /* writers of the registry (region.c) */
 	struct stn_lock pool_lock;	   /* everything in the crews and their jobs (pool.c) */
 	struct stn_crew *crews[STN_CREWS]; /* made when first needed, then kept */
-	uint64_t filling;		   /* bytes of running fills, pool_lock */
+	uint64_t planned;		   /* bytes of mappings that are being engaged; pool_lock */
+	uint64_t filled; /* bytes of those that have been read already; pool_lock */
 };
 
 /*

@@ -6,9 +6,10 @@
 #include <string.h>
 
 #include "process.h"
+#include "sys.h"
 
 /* A fraction of the default vm.max_map_count (65530): each record stands for two or more areas. */
-#define RECORDS 8192u
+#define RECORDS 16384u
 
 /* One copy of the registry; in .bss, so that unused room costs nothing. */
 struct table {
@@ -69,6 +70,8 @@ bool stn_region_find(uintptr_t start, uintptr_t end, struct stn_region *out)
 	uint64_t seen;
 	bool found;
 
+	if (start >= end)
+		return false;
 	do {
 		const struct table *table;
 		uint32_t index;
@@ -141,13 +144,22 @@ static void remove_at(struct table *table, uint32_t index)
 
 int stn_region_add(const struct stn_region *region)
 {
-	struct stn_process *process = stn_process_get();
+	/* A vfork child changes its parent's registry as it changes its mappings: no owner check.
+	 */
+	struct stn_process *process = stn_process_peek();
+	struct stn_region stale;
 	struct table *table;
 	uint64_t mask;
 	int rc = -ENOSPC;
 
 	if (!process)
+		process = stn_process_get();
+	if (!process)
 		return -ENOMEM;
+	/* Memory that was unmapped behind our back may still have a record. */
+	while (stn_region_take(region->start, region->end, &stale))
+		if (stale.keeper)
+			stn_sys_munmap((void *)stale.keeper, stale.end - stale.start);
 	mask = stn_lock_enter(&process->regions_lock);
 	if (stn_region_room(1)) {
 		table = begin_change();
@@ -178,10 +190,21 @@ static void cut(struct table *table, uint32_t index, uintptr_t start, uintptr_t 
 	}
 }
 
-bool stn_region_take(uintptr_t start, uintptr_t end, struct stn_region *out)
+/* True if taking [start, end) out of the record at index leaves more records than there is room
+ * for. */
+static bool splits_too_far(const struct table *table, uint32_t index, uintptr_t start,
+			   uintptr_t end)
 {
-	/* A vfork child changes its parent's registry as it changes its mappings: no owner check.
-	 */
+	const struct stn_region *record = &table->records[index];
+
+	return table->count >= RECORDS && record->start < start && record->end > end;
+}
+
+/* Changes the record that begins the range; see stn_region_take and stn_region_replace. */
+static bool take(uintptr_t start, uintptr_t end, stn_region_replacement *replace, int argument,
+		 struct stn_region *out)
+{
+	/* See stn_region_add. */
 	struct stn_process *process = stn_process_peek();
 	bool taken = false;
 	struct table *table;
@@ -193,11 +216,24 @@ bool stn_region_take(uintptr_t start, uintptr_t end, struct stn_region *out)
 	mask = stn_lock_enter(&process->regions_lock);
 	table = begin_change();
 	index = lower_bound(table, start);
-	if (index < table->count && table->records[index].start < end) {
+	if (index < table->count && table->records[index].start < end &&
+	    !splits_too_far(table, index, start, end)) {
 		cut(table, index, start, end, out);
-		end_change(table);
-		taken = true;
+		taken = !replace || replace(out, argument) == 0;
+		if (taken)
+			end_change(table);
 	}
 	stn_lock_leave(&process->regions_lock, mask);
 	return taken;
+}
+
+bool stn_region_take(uintptr_t start, uintptr_t end, struct stn_region *out)
+{
+	return take(start, end, NULL, 0, out);
+}
+
+bool stn_region_replace(uintptr_t start, uintptr_t end, stn_region_replacement *replace,
+			int argument, struct stn_region *out)
+{
+	return take(start, end, replace, argument, out);
 }

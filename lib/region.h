@@ -35,7 +35,8 @@ bool stn_region_none(void);
 /* True if room for count more records is left. */
 bool stn_region_room(unsigned count);
 
-/* Registers a record that overlaps none. 0, -ENOSPC or -ENOMEM. Takes regions_lock. */
+/* Registers a record. What overlaps it is stale and forgotten, its keepers with it. 0, -ENOSPC or
+ * -ENOMEM. Takes regions_lock. */
 int stn_region_add(const struct stn_region *region);
 
 /*
@@ -46,9 +47,21 @@ bool stn_region_find(uintptr_t start, uintptr_t end, struct stn_region *out);
 
 /*
  * Removes the first record's part that overlaps [start, end), splitting the record if need be, and
- * returns it in *out. False if there is none. Takes regions_lock.
+ * returns it in *out. False if there is
+ * none, or too many records to split one: it stays then. Takes regions_lock.
  */
 bool stn_region_take(uintptr_t start, uintptr_t end, struct stn_region *out);
+
+/* Puts something else in the place of a record's memory, by raw system calls. 0 or -errno. */
+typedef int stn_region_replacement(const struct stn_region *piece, int argument);
+
+/*
+ * As stn_region_take, but the record goes only after replace has put something else in the memory's
+ * place, and only if it could: whoever finds no record finds what has replaced the memory. replace
+ * is called with regions_lock held.
+ */
+bool stn_region_replace(uintptr_t start, uintptr_t end, stn_region_replacement *replace,
+			int argument, struct stn_region *out);
 
 /* Bytes registered of a kind. Lock-free. */
 uint64_t stn_region_bytes(enum stn_region_kind kind);

@@ -13,6 +13,8 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
+#define MOST_SEGMENTS 64 /* of one call; more are refused for want of memory */
+
 /* One area of the old range that moves as a whole. */
 struct segment {
 	uintptr_t start;
@@ -22,6 +24,12 @@ struct segment {
 	bool ours;
 	struct stn_region region; /* if ours; out of the registry while it moves */
 	char *place;		  /* where it goes */
+};
+
+/* The areas of one call. */
+struct segments {
+	unsigned count;
+	struct segment list[MOST_SEGMENTS];
 };
 
 static void *failure(int error)
@@ -44,8 +52,9 @@ static bool is_malformed(const struct stn_remap_call *call)
 	bool overlaps = call->flags & MREMAP_FIXED && to < call->old + call->old_size &&
 			call->old < to + call->new_size;
 
-	return call->flags & ~known || call->new_size == 0 || call->new_size >> 47 || overlaps ||
-	       (must_move && !(call->flags & MREMAP_MAYMOVE)) || to % stn_page_size() ||
+	return call->old % stn_page_size() || call->flags & ~known || call->new_size == 0 ||
+	       call->new_size >> 47 || overlaps || (must_move && !(call->flags & MREMAP_MAYMOVE)) ||
+	       to % stn_page_size() ||
 	       (call->flags & MREMAP_DONTUNMAP && call->old_size != call->new_size);
 }
 
@@ -161,41 +170,51 @@ static int next_segment(uintptr_t address, uintptr_t end, struct segment *segmen
 	return 0;
 }
 
-/* Moves all areas of the old range to place. 0 or -errno. */
-static int move_all(const struct stn_remap_call *call, char *place)
+/*
+ * Looks at everything before anything is moved: the areas of the old range that are kept. 0 or
+ * -errno: a gap, too many areas, nothing to make the mapping longer with.
+ */
+static int survey(const struct stn_remap_call *call, struct segments *segments)
 {
-	size_t kept = stn_min(call->old_size, call->new_size), done = 0;
+	uintptr_t start = call->old, end = call->old + stn_min(call->old_size, call->new_size);
+	bool grows = call->new_size > call->old_size;
+
+	segments->count = 0;
+	while (start < end) {
+		struct segment *segment = &segments->list[segments->count];
+		int rc;
+
+		if (segments->count++ == MOST_SEGMENTS)
+			return -ENOMEM;
+		rc = next_segment(start, end, segment);
+		if (rc < 0)
+			return rc;
+		start += segment->size;
+		segment->more = start == end && grows ? call->new_size - call->old_size : 0;
+		if (segment->more && segment->ours && !segment->region.keeper)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Moves all areas to place. 0, or -errno with some moved: the kernel had no memory for its own
+ * tables. */
+static int move_all(const struct stn_remap_call *call, struct segments *segments, char *place)
+{
 	bool leave_file = (call->flags & MREMAP_DONTUNMAP) != 0;
 	int rc = 0;
 
-	while (rc == 0 && done < kept) {
-		struct segment segment = {0};
+	for (unsigned i = 0; rc == 0 && i < segments->count; i++) {
+		struct segment *segment = &segments->list[i];
+		uintptr_t end = segment->start + segment->size;
 
-		rc = next_segment(call->old + done, call->old + kept, &segment);
-		if (rc < 0)
-			break;
-		segment.place = place + done;
-		done += segment.size;
-		if (done == kept)
-			segment.more = call->new_size - kept;
-		if (segment.ours &&
-		    !stn_region_take(segment.start, segment.start + segment.size, &segment.region))
-			return -EFAULT;
-		rc = segment.ours ? move_ours(&segment, leave_file)
-				  : move_file(&segment, leave_file);
+		segment->place = place + (segment->start - call->old);
+		if (segment->ours && !stn_region_take(segment->start, end, &segment->region))
+			return -ENOMEM;
+		rc = segment->ours ? move_ours(segment, leave_file)
+				   : move_file(segment, leave_file);
 	}
 	return rc;
-}
-
-/* True if [start, end) is mapped without a gap. */
-static bool is_mapped(uintptr_t start, uintptr_t end)
-{
-	struct stn_maps_area area;
-
-	for (; start < end; start = area.end)
-		if (stn_maps_find(start, end, &area) < 0 || area.start != start)
-			return false;
-	return true;
 }
 
 /* Forgets and unmaps what a shortening move leaves behind. */
@@ -212,34 +231,39 @@ static void drop_tail(const struct stn_remap_call *call)
 	stn_sys_munmap((void *)start, end - start);
 }
 
+/* The address or the error of a call whose old range holds memory of ours. */
+static void *remap(const struct stn_remap_call *call)
+{
+	struct segments segments;
+	char *place;
+	int rc = survey(call, &segments);
+
+	if (rc < 0)
+		return failure(rc);
+	place = find_place(call);
+	if (stn_sys_failed(place))
+		return place;
+	rc = move_all(call, &segments, place);
+	if (rc < 0)
+		return failure(rc);
+	drop_tail(call);
+	return place;
+}
+
 bool stn_remap(const struct stn_remap_call *call, void **address)
 {
-	uintptr_t end = call->old + (call->old_size ? call->old_size : 1);
+	uintptr_t end = call->old + stn_max(call->old_size, stn_page_size());
 	struct stn_region piece;
-	char *place;
-	int rc;
 
 	if (is_malformed(call) || stn_remap_shortens(call) ||
 	    !stn_region_find(call->old, end, &piece) || !stn_giveback_prune(call->old, end))
 		return false;
-	if (call->old_size == 0) {
-		/* Duplicating works for shared maps only, which hold nothing but the file's bytes.
-		 */
-		if (piece.shared)
-			stn_giveback(call->old, end, true);
-		return false;
+	if (call->old_size) {
+		*address = remap(call);
+		return true;
 	}
-	*address = failure(-EFAULT);
-	if (!is_mapped(call->old, end))
-		return true;
-	place = find_place(call);
-	*address = place;
-	if (stn_sys_failed(place))
-		return true;
-	rc = move_all(call, place);
-	if (rc == 0)
-		drop_tail(call);
-	else
-		*address = failure(rc);
-	return true;
+	/* Duplicating works for shared maps only, which hold nothing but the file's bytes. */
+	if (piece.shared)
+		stn_giveback(call->old, end, true);
+	return false;
 }

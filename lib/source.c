@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/stat.h>
+#include <string.h>
+#include <sys/uio.h>
 
 #include "fs.h"
 #include "page.h"
@@ -84,7 +86,10 @@ int stn_source_open(const char *path, const struct stn_identity *identity, bool 
 	return fd;
 }
 
-/* One pread that goes on after interruptions; EAGAIN is retried for about a second. */
+/*
+ * One pread; EAGAIN and EINTR are retried for about a second. All signals are blocked here, so that
+ * both are a server's own words.
+ */
 static ssize_t read_some(int fd, void *memory, size_t length, uint64_t offset)
 {
 	unsigned refusals = 0;
@@ -92,18 +97,18 @@ static ssize_t read_some(int fd, void *memory, size_t length, uint64_t offset)
 
 	do {
 		got = stn_sys_pread(fd, memory, length, offset);
-		if (got == -EAGAIN)
+		if (got == -EAGAIN || got == -EINTR)
 			stn_sys_sleep(10000000);
-	} while (got == -EINTR || (got == -EAGAIN && ++refusals < 100));
+	} while ((got == -EAGAIN || got == -EINTR) && ++refusals < 100);
 	return got;
 }
 
-/* Reads until length bytes or the end of the file. */
-static ssize_t read_all(int fd, void *memory, size_t length, uint64_t offset)
+/* Reads until the wanted bytes of length are there, or the end of the file. */
+static ssize_t read_all(int fd, void *memory, size_t length, size_t wanted, uint64_t offset)
 {
 	size_t done = 0;
 
-	while (done < length) {
+	while (done < wanted) {
 		ssize_t got = read_some(fd, (char *)memory + done, length - done, offset + done);
 
 		if (got < 0)
@@ -112,17 +117,18 @@ static ssize_t read_all(int fd, void *memory, size_t length, uint64_t offset)
 			break;
 		done += (size_t)got;
 	}
-	return (ssize_t)done;
+	return (ssize_t)(done < wanted ? done : wanted);
 }
 
-ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, uint64_t offset)
+ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, size_t wanted,
+			uint64_t offset)
 {
-	ssize_t got = read_all(fd, memory, length, offset);
+	ssize_t got = read_all(fd, memory, length, wanted, offset);
 
 	/* Some file systems take O_DIRECT at open and refuse the read. */
 	if (got == -EINVAL && *direct && stn_sys_fcntl(fd, F_SETFL, O_NONBLOCK) == 0) {
 		*direct = false;
-		got = read_all(fd, memory, length, offset);
+		got = read_all(fd, memory, wanted, wanted, offset);
 	}
 	return got;
 }
@@ -144,34 +150,56 @@ static void drop_new_pages(int fd, uint64_t offset, size_t length, const unsigne
 	}
 }
 
-/* Reads one piece of at most 4 MiB, so that the list of its pages fits a worker's stack. */
-static ssize_t read_piece(int fd, void *memory, size_t length, uint64_t offset, void *mapping)
+/*
+ * Finds out which pages are cached by reading a byte of every 16th without waiting. A page that is
+ * not may be read ahead by that, and is dropped later like the others. False where such reads are
+ * not supported (FUSE).
+ */
+static bool probe_pages(int fd, uint64_t offset, size_t length, unsigned char *pages)
 {
-	unsigned char pages[1024];
-	bool known = mapping && stn_fs_resident(mapping, length, pages) == 0;
-	/* Without a mapping to ask: drop only if the whole piece was certainly not cached. */
-	bool absent = !known && stn_sys_cached_pages(fd, offset, length) == 0;
-	ssize_t got = read_all(fd, memory, length, offset);
+	const size_t stride = 16, page = stn_page_size();
+	size_t count = (length + page - 1) / page;
 
-	if (known)
-		drop_new_pages(fd, offset, length, pages);
-	else if (absent)
-		stn_sys_fadvise(fd, offset, length, FADV_DONTNEED);
-	return got;
+	for (size_t i = 0; i < count; i += stride) {
+		char byte;
+		struct iovec one = {&byte, 1};
+		uint64_t at = offset + i * page;
+		long got = stn_sys_call(SYS_preadv2, fd, (long)&one, 1, (long)at, 0, RWF_NOWAIT);
+
+		if (got < 0 && got != -EAGAIN)
+			return false;
+		memset(pages + i, got == 1, stn_min(stride, count - i));
+	}
+	return true;
+}
+
+/* Marks the cached pages of a piece; false if nothing can be found out. */
+static bool find_cached(int fd, uint64_t offset, size_t length,
+			const struct stn_source_cache *cache, size_t at, unsigned char *pages)
+{
+	if (cache->owned && cache->mapping)
+		return stn_fs_resident((char *)cache->mapping + at, length, pages) == 0;
+	return probe_pages(fd, offset, length, pages);
 }
 
 ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t offset,
 				 const struct stn_source_cache *cache)
 {
-	size_t step = 1024 * stn_page_size(), done = 0;
+	unsigned char pages[1024];
+	size_t step = sizeof(pages) * stn_page_size(), done = 0;
 
 	if (!cache->restore)
-		return read_all(fd, memory, length, offset);
+		return read_all(fd, memory, length, length, offset);
 	while (done < length) {
 		size_t piece = stn_min(length - done, step);
-		char *mapping = cache->mapping ? (char *)cache->mapping + done : NULL;
-		ssize_t got = read_piece(fd, (char *)memory + done, piece, offset + done, mapping);
+		ssize_t got;
 
+		/* Where nothing can be known everything is dropped: a whole model left behind is
+		 * worse. */
+		if (!find_cached(fd, offset + done, piece, cache, done, pages))
+			memset(pages, 0, sizeof(pages));
+		got = read_all(fd, (char *)memory + done, piece, piece, offset + done);
+		drop_new_pages(fd, offset + done, piece, pages);
 		if (got < 0)
 			return got;
 		done += (size_t)got;

@@ -20,8 +20,7 @@ struct stn_source {
 	struct stn_identity identity;
 	bool valid;	   /* identity is set and the file has not failed */
 	uint64_t direct;   /* bit i: descriptor i reads past the page cache */
-	bool closing;	   /* a thread closes stale descriptors */
-	uint32_t stale;	   /* descriptors of another file in fds, to be closed before use */
+	bool closing;	   /* a thread closes its descriptors */
 	uint32_t users;	   /* fills that use it */
 	uint32_t claimed;  /* descriptors opened or being opened */
 	uint32_t opened;   /* descriptors opened */
@@ -31,6 +30,7 @@ struct stn_source {
 
 /* What to do with the page cache after a buffered read. */
 struct stn_source_cache {
+	bool owned;    /* the mapping's residency can be asked for: see stn_fs_resident */
 	void *mapping; /* a mapping of the file's bytes that are read, PROT_NONE will do; or NULL */
 	bool restore;  /* drop what was not cached before */
 };
@@ -47,14 +47,16 @@ int stn_source_open(const char *path, const struct stn_identity *identity, bool 
 bool stn_source_unchanged(int fd, const struct stn_identity *identity);
 
 /*
- * Reads length bytes at offset; memory must be page-aligned for a direct descriptor, length and
- * offset too. A refused direct read turns the descriptor into a buffered one (*direct is cleared).
- * Retries what can be retried. Returns bytes, fewer only at the end of the file, or -errno. Blocks
- * as the file system does.
+ * Reads length bytes at offset, of which the first wanted must be had; memory must be page-aligned
+ * for a direct descriptor, length and offset too. A refused direct read turns the descriptor into a
+ * buffered one
+ * (*direct is cleared). Retries what can be retried. Returns bytes, fewer than wanted only at the
+ * end of the file, never more, or -errno. Blocks as the file system does.
  */
-ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, uint64_t offset);
+ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, size_t wanted,
+			uint64_t offset);
 
-/* As stn_source_read on a buffered descriptor, with the page cache left as it was. */
+/* Reads length bytes through a buffered descriptor, with the page cache left as it was. */
 ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t offset,
 				 const struct stn_source_cache *cache);
 

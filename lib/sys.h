@@ -211,7 +211,7 @@ static inline int stn_sys_thread_probe(int tid)
 	return (int)stn_sys_call(SYS_tgkill, stn_sys_getpid(), tid, 0, 0, 0, 0);
 }
 
-/* Sets the calling thread's signal mask; both are kernel masks of 64 bits, old may be NULL. */
+/* Sets the calling thread's signal mask; both are kernel masks of 64 bits, either may be NULL. */
 static inline void stn_sys_sigmask(const uint64_t *mask, uint64_t *old)
 {
 	stn_sys_call(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)mask, (long)old, 8, 0, 0);
@@ -235,21 +235,6 @@ static inline int stn_sys_empty_fd_table(void)
 	const long nr_close_range = 436, close_range_unshare = 2;
 
 	return (int)stn_sys_call(nr_close_range, 0, ~0u, close_range_unshare, 0, 0, 0);
-}
-
-/* Page-cache pages of a range of a file (cachestat, Linux 6.5), or -errno. */
-static inline int64_t stn_sys_cached_pages(int fd, uint64_t offset, uint64_t length)
-{
-	const long nr_cachestat = 451;
-	struct {
-		uint64_t offset, length;
-	} range = {offset, length};
-	struct {
-		uint64_t cached, dirty, writeback, evicted, recently_evicted;
-	} found = {0};
-	long rc = stn_sys_call(nr_cachestat, fd, (long)&range, (long)&found, 0, 0, 0);
-
-	return rc < 0 ? rc : (int64_t)found.cached;
 }
 
 #endif

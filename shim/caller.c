@@ -9,6 +9,7 @@ struct search {
 	uintptr_t caller;
 	bool in_safetensors; /* the caller lies in the extension */
 	bool torch;	     /* libtorch is loaded */
+	bool numpy;	     /* numpy's core is loaded */
 };
 
 static bool contains(const struct dl_phdr_info *info, uintptr_t address)
@@ -34,9 +35,11 @@ static int visit(struct dl_phdr_info *info, size_t size, void *argument)
 		return 0;
 	if (strncmp(name, "/libtorch", 9) == 0)
 		search->torch = true;
+	else if (strncmp(name, "/_multiarray_umath", 18) == 0)
+		search->numpy = true;
 	else if (strncmp(name, "/_safetensors_rust", 18) == 0 && contains(info, search->caller))
 		search->in_safetensors = true;
-	return search->torch && search->in_safetensors;
+	return 0;
 }
 
 bool stn_caller_reads_headers(const void *caller)
@@ -44,5 +47,5 @@ bool stn_caller_reads_headers(const void *caller)
 	struct search search = {.caller = (uintptr_t)caller};
 
 	dl_iterate_phdr(visit, &search);
-	return search.torch && search.in_safetensors;
+	return search.in_safetensors && (search.torch || !search.numpy);
 }

@@ -46,17 +46,19 @@ static enum answer answer_to(int advice)
 	}
 }
 
-/* The answer for a range, by the first memory of ours in it. Lock-free. */
+/* The answer for a range: the advice's own if memory of ours lies in it. Lock-free. */
 static enum answer answer_for(void *address, size_t length, int advice)
 {
 	uintptr_t start = (uintptr_t)address;
+	uintptr_t end = start + stn_round_up(length, stn_page_size());
 	struct stn_region piece;
 
-	if (stn_region_none() || start % stn_page_size() ||
-	    !stn_region_find(start, start + stn_round_up(length, stn_page_size()), &piece) ||
-	    piece.kind != STN_REGION_ENGAGED)
+	if (stn_region_none() || start % stn_page_size())
 		return ANSWER_KERNEL;
-	return answer_to(advice);
+	for (; stn_region_find(start, end, &piece); start = piece.end)
+		if (piece.kind == STN_REGION_ENGAGED)
+			return answer_to(advice);
+	return ANSWER_KERNEL;
 }
 
 /* True if part of the range still is memory of ours. */

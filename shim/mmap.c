@@ -21,7 +21,7 @@ static void *map_over(stn_mmap_function *real, const struct stn_map_call *call)
 	struct stn_taken taken;
 	void *address;
 
-	stn_taken_collect(&taken, start, start + call->length);
+	stn_taken_collect(&taken, start, start + stn_round_up(call->length, stn_page_size()));
 	address = real(call->address, call->length, call->prot, call->flags, call->fd,
 		       (off_t)call->offset);
 	stn_taken_settle(&taken, address != MAP_FAILED);

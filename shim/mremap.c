@@ -18,37 +18,35 @@ static void *real_move(const struct stn_remap_call *call)
 			       call->to);
 }
 
-/* Makes the program's call, which may unmap memory of ours in [start, end). */
-static void *real_move_over(const struct stn_remap_call *call, uintptr_t start, uintptr_t end)
+/* A call that does more than shorten: first memory of ours in its old place, then the kernel's. */
+static void *move(const struct stn_remap_call *call)
 {
+	void *address = NULL;
+	int saved = errno;
+	bool done = stn_remap(call, &address);
+
+	errno = saved;
+	if (!done)
+		return real_move(call);
+	if (!stn_sys_failed(address))
+		return address;
+	errno = (int)-(intptr_t)address;
+	return MAP_FAILED;
+}
+
+static void *remap(const struct stn_remap_call *call)
+{
+	uintptr_t to = call->flags & MREMAP_FIXED ? (uintptr_t)call->to : 0;
 	struct stn_taken taken;
 	void *address;
 
-	stn_taken_collect(&taken, start, end);
-	address = real_move(call);
-	stn_taken_settle(&taken, address != MAP_FAILED);
-	return address;
-}
-
-/* A call that may concern memory of ours, at its old or at its new place. */
-static void *remap(const struct stn_remap_call *call)
-{
-	uintptr_t to = (uintptr_t)call->to;
-	void *address = NULL;
-	int saved = errno;
-
+	/* What the call unmaps: what it cuts off, or what is where it puts the mapping. */
 	if (stn_remap_shortens(call))
-		return real_move_over(call, call->old + call->new_size, call->old + call->old_size);
-	if (!stn_remap(call, &address)) {
-		errno = saved;
-		return real_move_over(call, to,
-				      call->flags & MREMAP_FIXED ? to + call->new_size : to);
-	}
-	if (stn_sys_failed(address)) {
-		errno = (int)-(intptr_t)address;
-		return MAP_FAILED;
-	}
-	errno = saved;
+		stn_taken_collect(&taken, call->old + call->new_size, call->old + call->old_size);
+	else
+		stn_taken_collect(&taken, to, to ? to + call->new_size : 0);
+	address = stn_remap_shortens(call) ? real_move(call) : move(call);
+	stn_taken_settle(&taken, address != MAP_FAILED);
 	return address;
 }
 
