@@ -140,14 +140,16 @@ static bool read_limit(const char *directory, bool v2, struct stn_cgroup_limit *
 {
 	uint64_t limit = stn_file_number(directory, v2 ? "memory.max" : "memory.limit_in_bytes");
 	uint64_t high = v2 ? stn_file_number(directory, "memory.high") : UINT64_MAX;
-	uint64_t used = stn_file_number(directory, v2 ? "memory.current" : "memory.usage_in_bytes");
-	uint64_t reclaimable;
+	uint64_t used, reclaimable;
 	char stat[4096];
 
 	if (high < limit)
 		limit = high;
 	/* v1 writes "no limit" as the largest page-aligned number. */
-	if (limit >= (uint64_t)1 << 62 || used == UINT64_MAX)
+	if (limit >= (uint64_t)1 << 62)
+		return false;
+	used = stn_file_number(directory, v2 ? "memory.current" : "memory.usage_in_bytes");
+	if (used == UINT64_MAX)
 		return false;
 	stn_file_read_in(directory, "memory.stat", stat, sizeof(stat));
 	reclaimable = field_or_zero(stat, v2 ? "inactive_file" : "total_inactive_file") +

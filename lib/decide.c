@@ -91,6 +91,8 @@ enum stn_decision stn_engagement_error(int error)
 		return STN_DECLINED_NO_THREAD;
 	case -ENOENT:
 		return STN_DECLINED_NO_PROCFS;
+	case -ENODEV:
+		return STN_DECLINED_NO_FALLBACK;
 	case -EBUSY:
 		return STN_DECLINED_STALLED;
 	case -ETIMEDOUT:

@@ -47,6 +47,16 @@ static unsigned threads_left(const struct stn_process *process, const struct stn
 	return threads > others ? threads - others : 1;
 }
 
+/* True if threads of fills are there, perhaps lingering: then short calls are likely to follow too.
+ */
+static bool is_reading(const struct stn_process *process)
+{
+	for (unsigned i = 1; i < STN_CREWS; i++)
+		if (process->crews[i] && process->crews[i]->alive)
+			return true;
+	return false;
+}
+
 /* Gives the job to a crew with at least one thread. Pool lock held. */
 static int submit(struct stn_process *process, struct stn_job *job, unsigned threads)
 {
@@ -60,7 +70,7 @@ static int submit(struct stn_process *process, struct stn_job *job, unsigned thr
 	job->next = crew->jobs;
 	crew->jobs = job;
 	job->references++;
-	crew->lingers |= job->reads;
+	crew->lingers |= job->reads || is_reading(process);
 	crew->wanted = 0;
 	for (struct stn_job *each = crew->jobs; each; each = each->next)
 		crew->wanted += each->width;
