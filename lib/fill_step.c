@@ -43,17 +43,34 @@ static bool is_short(struct stn_fill *fill, uint64_t length)
 }
 
 /*
- * How long a fill that runs out of memory waits before it gives up: the more it has read the
- * longer, so that of several processes that started together the one that has most to lose finds
- * the others' memory free.
+ * How long a fill that runs out of memory waits before it gives up: of several processes that
+ * started together one after the other does, and the rest find its memory free. The more has been
+ * read the longer; the larger part depends on the pid, whose multiples of the golden ratio lie far
+ * from each other.
  */
 static uint64_t patience(const struct stn_fill *fill)
 {
-	const uint64_t most = 120, by_chance = 40, millisecond = 1000000;
+	const uint64_t by_progress = 128, millisecond = 1000000;
 	uint64_t settled = __atomic_load_n(&fill->settled, __ATOMIC_RELAXED);
-	uint64_t chance = (uint64_t)stn_sys_getpid() * 0x9e3779b1u % by_chance;
+	uint32_t spread = (uint32_t)stn_sys_getpid() * 0x9e3779b1u >> 23; /* 0 to 511 */
 
-	return (settled * most / fill->plan.length + chance + 1) * millisecond;
+	return (settled * by_progress / fill->plan.length + spread + 1) * millisecond;
+}
+
+/* Waits for memory; true if there still is none, or another thread has given the fill up. */
+static bool wait_for_memory(struct stn_fill *fill, uint64_t length)
+{
+	const uint64_t pause = 10000000;
+	uint64_t until = stn_sys_clock(CLOCK_MONOTONIC) + patience(fill);
+
+	while (stn_sys_clock(CLOCK_MONOTONIC) < until) {
+		stn_sys_sleep(pause);
+		if (__atomic_load_n(&fill->error, __ATOMIC_RELAXED))
+			return true;
+		if (!is_short(fill, length))
+			return false;
+	}
+	return true;
 }
 
 /* True if reading length bytes more would take memory that the host or a group cannot spare. */
@@ -64,10 +81,7 @@ static bool over_budget(struct stn_fill *fill, uint64_t length)
 
 	if (left >= LOOK_CLOSELY && since <= left / 16)
 		return false;
-	if (!is_short(fill, length))
-		return false;
-	stn_sys_sleep(patience(fill));
-	return is_short(fill, length);
+	return is_short(fill, length) && wait_for_memory(fill, length);
 }
 
 /* Reads one range into its place. Bytes or -errno. */
