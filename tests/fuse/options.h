@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTFS_OPTIONS_H
+#define TESTFS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the command line asks for. Times of the kernel's caches are in seconds. */
+struct options {
+	double delay_ms;
+	double meta_delay_ms;
+	uint64_t bandwidth; /* bytes a second over all reads, 0 = no cap */
+	bool keep_cache;
+	bool direct_io;
+	bool invalidate;
+	bool until_eof; /* stop when standard input ends */
+	unsigned threads;
+	unsigned max_background; /* 0 = the kernel's */
+	unsigned max_readahead;	 /* bytes, 0 = the kernel's */
+	double attr_timeout;
+	double entry_timeout;
+	const char *fsname;
+	const char *subtype;
+	const char *control;
+	const char *source;
+	const char *mountpoint;
+};
+
+int options_parse(struct options *options, int argc, char **argv);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTFS_READ_H
+#define TESTFS_READ_H
+
+#include "inode.h"
+#include "options.h"
+
+#include <stdbool.h>
+
+struct fuse_req;
+struct fuse_session;
+
+/* One READ request. */
+struct read_request {
+	struct read_request *next;
+	struct fuse_req *request;
+	struct inode *inode;
+	bool direct; /* its file handle was opened with O_DIRECT */
+	uint64_t offset;
+	uint64_t size;
+};
+
+void read_start(const struct options *options, struct fuse_session *session);
+void read_set_delay(double milliseconds);
+void read_serve(struct read_request read);
+unsigned read_release(void);
+
+#endif
