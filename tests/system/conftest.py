@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places for files; and no test may leave a process behind that cannot be killed."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+
+def stuck():
+    """Our descendants that wait in the kernel without answering signals: pid and name."""
+    parents, states = {}, {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        pid = int(status.parent.name)
+        state, parent = text[text.rindex(")") + 2 :].split()[:2]
+        parents[pid] = int(parent)
+        states[pid] = (state, text[text.index("(") + 1 : text.rindex(")")])
+    return {
+        (pid, name)
+        for pid, (state, name) in states.items()
+        if state == "D" and _descends(pid, parents)
+    }
+
+
+def _descends(pid, parents):
+    """Whether a process was started by us, directly or not."""
+    while pid > 1:
+        pid = parents.get(pid, 0)
+        if pid == os.getpid():
+            return True
+    return False
+
+
+@pytest.fixture(autouse=True)
+def nothing_stuck():
+    """Fails a test after which a process is stuck for three seconds."""
+    yield
+    end = time.monotonic() + 3
+    while stuck() and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not stuck()
+
+
+@pytest.fixture
+def public():
+    """A directory that every user may enter, outside of those that belong to one test."""
+    with tempfile.TemporaryDirectory(prefix="stn-public-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "out").mkdir()
+        (directory / "out").chmod(0o777)
+        yield directory
