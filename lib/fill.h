@@ -71,6 +71,7 @@ struct stn_fill {
 	uint64_t buffered_bytes; /* pool lock */
 	uint64_t budget_left;	 /* what the last look at the budget left; racy on purpose */
 	uint64_t unchecked;	 /* bytes since that look */
+	bool turn;		 /* a thread has the turn, see fill_step.c; atomic */
 	uint64_t begun;		 /* clock at the first tick of a progress bar; caller only */
 	bool drawn;		 /* the bar has been drawn; caller only */
 	uint64_t hole_bytes;	 /* in holes; pool lock */

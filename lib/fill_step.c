@@ -10,6 +10,7 @@
 
 #define MIB	     ((uint64_t)1 << 20)
 #define LOOK_CLOSELY (1024 * MIB) /* with less memory than this left look at it for every MiB */
+#define TAKE_TURNS   (128 * MIB)  /* with less than this one thread reads at a time */
 #define PIECE_LEAST  (128u << 10) /* of what is given up after an I/O error */
 
 static void run_close(const struct stn_source *victim)
@@ -148,6 +149,25 @@ static ssize_t read_patiently(struct stn_fill *fill, struct stn_step *step)
 	return got == -EIO ? read_pieces(fill, step) : got;
 }
 
+/*
+ * Where memory is about to end only one thread of a fill goes on at a time: what several processes
+ * take between their looks at the budget and their reads must not add up to the margin. True if the
+ * turn must be given back.
+ */
+static bool take_turn(struct stn_fill *fill)
+{
+	const uint64_t pause = 500000;
+
+	if (__atomic_load_n(&fill->budget_left, __ATOMIC_RELAXED) >= TAKE_TURNS)
+		return false;
+	while (__atomic_exchange_n(&fill->turn, true, __ATOMIC_ACQUIRE)) {
+		if (__atomic_load_n(&fill->error, __ATOMIC_RELAXED))
+			return false;
+		stn_sys_sleep(pause);
+	}
+	return true;
+}
+
 /* Reads the block in MiBs with a look at the budget before each, while memory is short. */
 static ssize_t read_within_budget(struct stn_fill *fill, struct stn_step *step)
 {
@@ -158,13 +178,15 @@ static ssize_t read_within_budget(struct stn_fill *fill, struct stn_step *step)
 		return over_budget(fill, step->length) ? -ENOMEM : read_patiently(fill, step);
 	for (uint64_t done = 0; done < step->length; done += part.length) {
 		ssize_t got;
+		bool turn;
 
 		part.offset = step->offset + done;
 		part.length = stn_min(stn_round_up(MIB, piece), step->length - done);
 		part.detail = 0;
-		if (over_budget(fill, part.length))
-			return -ENOMEM;
-		got = read_patiently(fill, &part);
+		turn = take_turn(fill);
+		got = over_budget(fill, part.length) ? -ENOMEM : read_patiently(fill, &part);
+		if (turn)
+			__atomic_store_n(&fill->turn, false, __ATOMIC_RELEASE);
 		if (got != (ssize_t)part.length)
 			return got < 0 ? got : -ESTALE;
 		/* Part of a part: give up the whole MiB, in the pieces of the block. */

@@ -102,7 +102,8 @@ static char *make_flags(const struct options *options)
 static int start_session(const struct options *options)
 {
 	char *flags = make_flags(options);
-	char *arguments[] = {"stn-testfs", "-o", flags, NULL};
+	char name[] = "stn-testfs", option[] = "-o";
+	char *arguments[] = {name, option, flags, NULL};
 	struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
 
 	session = fuse_session_new(&args, &OPS, sizeof(OPS), NULL);

@@ -56,9 +56,10 @@ def test_ranks_started_together(large, copies):
     command = [need.program("ranks"), 4, need.program("load"), "-k", "-z", 300, large]
     bare = ended(run(command, preload=False))
     with Cgroup(int(LARGE * copies)) as group:
-        preloaded = run(command, cgroup=group, timeout=60)
-        same(bare, preloaded)
+        preloaded = ended(run(command, cgroup=group, timeout=60))
         assert group.oom_kills() == 0
+    # Who is first is chance.
+    assert sorted(preloaded.stdout.splitlines()) == sorted(bare.stdout.splitlines())
     found = decisions(preloaded, BIG)
     refused = [decision for decision in found if decision != "engaged"]
     # How many engage depends on who is how fast; not all can.
