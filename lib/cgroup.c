@@ -96,7 +96,8 @@ static void set_place(struct stn_cgroup_place *place, const char *root, const ch
 	place->mount_length = text.length;
 	/* A group outside the mount's root (another cgroup namespace) is not visible: its mount is.
 	 */
-	if (strncmp(path, root, root_length) != 0 || strncmp(path, "/..", 3) == 0)
+	if (strncmp(path, root, root_length) != 0 || strncmp(path, "/..", 3) == 0 ||
+	    (path[root_length] != '/' && path[root_length] != '\0'))
 		return;
 	if (strcmp(path + root_length, "/") != 0)
 		stn_text_add(&text, path + root_length);

@@ -42,8 +42,7 @@ static bool all_gone(const struct stn_crew *crew)
 	return true;
 }
 
-/* True if nothing has ended in this crew for a second while all of its threads were busy. */
-static bool is_stuck(const struct stn_crew *crew)
+bool stn_crew_stuck(const struct stn_crew *crew)
 {
 	const uint64_t second = 1000000000;
 
@@ -66,7 +65,7 @@ struct stn_crew *stn_crew_current(struct stn_process *process, bool reads, int *
 		}
 		if (crew->condemned && crew->alive == 0 && all_gone(crew))
 			crew->condemned = false;
-		if (!crew->condemned && !is_stuck(crew))
+		if (!crew->condemned && !stn_crew_stuck(crew))
 			return crew;
 	}
 	return NULL;
@@ -171,6 +170,7 @@ static struct stn_job *claim_step(struct stn_crew *crew, struct stn_step *step)
 		struct stn_job *job = *link;
 
 		memset(step, 0, sizeof(*step));
+		job->touched = true;
 		if (!job->type->claim(job, step))
 			continue;
 		*link = job->next;

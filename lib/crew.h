@@ -41,6 +41,10 @@ struct stn_crew {
  */
 struct stn_crew *stn_crew_current(struct stn_process *process, bool reads, int *rc);
 
+/* True if nothing has ended in this crew for a second while all of its threads were busy. Pool lock
+ * held. */
+bool stn_crew_stuck(const struct stn_crew *crew);
+
 /* Starts one more thread in the caller's table of descriptors. 0 or -errno. Pool lock held. */
 int stn_crew_start(struct stn_crew *crew);
 

@@ -51,6 +51,7 @@ void stn_lines_open(struct stn_lines *lines, const char *path)
 	lines->fd = stn_sys_open(path, O_RDONLY | O_CLOEXEC);
 	lines->start = 0;
 	lines->length = 0;
+	lines->skip = false;
 }
 
 /* Moves what is left to the front and reads more; false at the end of the file. */
@@ -71,24 +72,45 @@ static bool refill(struct stn_lines *lines)
 	return true;
 }
 
+/* Cuts the next line off what has been read; NULL if its end has not. */
+static char *cut_line(struct stn_lines *lines)
+{
+	char *line = lines->data + lines->start;
+	char *end = memchr(line, '\n', lines->length - lines->start);
+
+	if (!end)
+		return NULL;
+	*end = '\0';
+	lines->start = (size_t)(end - lines->data) + 1;
+	return line;
+}
+
+/* All of the buffer as a line: the last one of the file, or one that is cut. */
+static char *cut_buffer(struct stn_lines *lines)
+{
+	lines->skip = lines->length == sizeof(lines->data) - 1;
+	lines->data[lines->length] = '\0';
+	lines->start = lines->length;
+	return lines->data;
+}
+
 char *stn_lines_next(struct stn_lines *lines)
 {
 	for (;;) {
-		char *line = lines->data + lines->start;
-		char *end = memchr(line, '\n', lines->length - lines->start);
+		bool skipped = lines->skip;
+		char *line = cut_line(lines);
 
-		if (end) {
-			*end = '\0';
-			lines->start = (size_t)(end - lines->data) + 1;
-			return line;
+		if (!line) {
+			if (refill(lines))
+				continue;
+			if (lines->length == 0)
+				return NULL;
+			line = cut_buffer(lines);
+		} else {
+			lines->skip = false;
 		}
-		if (refill(lines))
-			continue;
-		if (lines->length == 0)
-			return NULL;
-		lines->data[lines->length] = '\0';
-		lines->start = lines->length;
-		return lines->data;
+		if (!skipped)
+			return line;
 	}
 }
 

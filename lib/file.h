@@ -24,11 +24,12 @@ ssize_t stn_file_read_in(const char *directory, const char *name, char *buffer, 
  */
 uint64_t stn_file_number(const char *directory, const char *name);
 
-/* A file read line by line through a fixed buffer; a longer line is cut. */
+/* A file read line by line through a fixed buffer; a line that does not fit is cut. */
 struct stn_lines {
 	int fd;		 /* -1 when the file could not be opened */
 	size_t start;	 /* of the next line in data */
 	size_t length;	 /* bytes in data */
+	bool skip;	 /* the rest of a line that was cut is still to come */
 	char data[8192]; /* what was read and not yet returned */
 };
 

@@ -13,8 +13,9 @@
 #include "sys.h"
 #include "text.h"
 
-#define LINE_SIZE 8192
-#define SECOND	  1000000000u
+#define LINE_SIZE   8192
+#define APPEND_SIZE 32768 /* room for a path of 4096 bytes, each escaped */
+#define SECOND	    1000000000u
 
 /* Which file descriptor 2 was at start-up; 0, 0 = nothing to write to. */
 static uint64_t stderr_device, stderr_inode;
@@ -25,7 +26,7 @@ struct append {
 	struct stn_call call;
 	char path[4096];
 	size_t length;
-	char line[LINE_SIZE];
+	char line[APPEND_SIZE];
 };
 
 /* Finds which file descriptor 2 is; false if it is closed. */
@@ -97,17 +98,35 @@ static void run_append(struct stn_call *call)
 	stn_sys_close(fd);
 }
 
-static void append_to(const char *path, const struct stn_text *line)
+/* Makes room for a line that is to be appended to a file; NULL if memory is refused. */
+static struct append *start_append(const char *path, struct stn_text *line)
 {
 	struct append *append = stn_call_make(sizeof(*append), run_append);
 
 	if (!append)
-		return;
+		return NULL;
 	memcpy(append->path, path, strlen(path) + 1);
-	memcpy(append->line, line->data, line->length);
+	stn_text_start(line, append->line, sizeof(append->line));
+	return append;
+}
+
+/* Has a thread of the pool append the line. */
+static void finish_append(struct append *append, const struct stn_text *line)
+{
 	append->length = line->length;
 	stn_pool_run(&append->call.job, (unsigned)stn_config.threads, stn_config.timeout, NULL);
 	stn_job_put(&append->call.job);
+}
+
+static void append_to(const char *path, const struct stn_text *text)
+{
+	struct stn_text line;
+	struct append *append = start_append(path, &line);
+
+	if (!append)
+		return;
+	stn_text_add(&line, text->data);
+	finish_append(append, &line);
 }
 
 static void start_line(struct stn_text *line, char *buffer, const char *level)
@@ -308,10 +327,11 @@ static void add_figures(struct stn_text *line, const struct stn_record *record)
 
 static void write_stats(const struct stn_record *record)
 {
-	char buffer[LINE_SIZE];
 	struct stn_text line;
+	struct append *append = start_append(stn_config.stats_file, &line);
 
-	stn_text_start(&line, buffer, sizeof(buffer));
+	if (!append)
+		return;
 	stn_text_add_char(&line, '{');
 	add_key(&line, "time");
 	stn_text_add_fraction(&line, stn_sys_clock(CLOCK_REALTIME) / 1000, 6);
@@ -325,7 +345,7 @@ static void write_stats(const struct stn_record *record)
 	add_string(&line, "reason", stn_decision_reason(record->decision));
 	add_figures(&line, record);
 	stn_text_add(&line, "}\n");
-	append_to(stn_config.stats_file, &line);
+	finish_append(append, &line);
 }
 
 void stn_journal_write(const struct stn_record *record)

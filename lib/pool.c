@@ -105,18 +105,32 @@ static int abandon(struct stn_process *process, struct stn_job *job)
 	return rc;
 }
 
+/* Gives a job that no thread has looked at yet to another crew, if its own is stuck. */
+static void rescue(struct stn_process *process, struct stn_job *job, unsigned threads)
+{
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+
+	if (!job->over && !job->touched && stn_crew_stuck(job->crew)) {
+		stn_crew_unlink(job);
+		/* Refused, it has no crew and waits for its time limit, as it would have. */
+		submit(process, job, threads);
+	}
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
 /* Waits until the job is over or has not got on for timeout nanoseconds. */
-static int await(struct stn_process *process, struct stn_job *job, uint64_t timeout,
-		 stn_job_tick *tick)
+static int await(struct stn_process *process, struct stn_job *job, unsigned threads,
+		 uint64_t timeout, stn_job_tick *tick)
 {
 	uint64_t moved_at = stn_sys_clock(CLOCK_MONOTONIC), seen = 0;
+	int owner = stn_sys_getpid();
 
 	while (!__atomic_load_n(&job->over, __ATOMIC_ACQUIRE)) {
 		uint64_t progress = __atomic_load_n(&job->progress, __ATOMIC_RELAXED);
 		uint64_t now = stn_sys_clock(CLOCK_MONOTONIC);
 
-		/* Emptied by the kernel in a child: a signal handler of this thread has forked. */
-		if (process->owner == 0)
+		/* In a child that a signal handler of this thread has forked. */
+		if (process->owner != owner)
 			return -ECHILD;
 		if (progress != seen) {
 			seen = progress;
@@ -124,6 +138,8 @@ static int await(struct stn_process *process, struct stn_job *job, uint64_t time
 		} else if (timeout && now - moved_at >= timeout) {
 			return abandon(process, job);
 		}
+		if (!job->touched)
+			rescue(process, job, threads);
 		if (tick)
 			tick(job);
 		stn_sys_futex_wait(&job->over, 0, SLICE);
@@ -143,7 +159,7 @@ int stn_pool_run(struct stn_job *job, unsigned threads, uint64_t timeout, stn_jo
 	rc = submit(process, job, threads);
 	stn_lock_leave(&process->pool_lock, mask);
 	if (rc == 0)
-		rc = await(process, job, timeout, tick);
+		rc = await(process, job, threads, timeout, tick);
 	return rc == 0 && job->failed ? -ENOSYS : rc;
 }
 

@@ -58,6 +58,7 @@ struct stn_job {
 	uint32_t width;	       /* most threads that could help */
 	bool abandoned;	       /* the caller has gone */
 	bool failed;	       /* over, but no thread could work on it */
+	bool touched;	       /* a thread has looked for a step in it */
 	bool reads;	       /* a fill: it may block for long, and more may follow at once */
 	uint64_t progress;     /* grows with every settled step, read without the lock */
 };

@@ -84,18 +84,32 @@ static void add_hex_escape(struct stn_text *text, unsigned char c)
 	stn_text_add_char(text, hex[c & 15]);
 }
 
+/* The length that the first byte of a UTF-8 sequence promises, 0 for a byte that begins none. */
+static size_t utf8_length(unsigned char first)
+{
+	if (first >= 0xf0 && first <= 0xf4)
+		return 4;
+	if (first >= 0xe0)
+		return first < 0xf0 ? 3 : 0;
+	return first >= 0xc2 && first <= 0xdf ? 2 : 0;
+}
+
+/* True if the second byte makes the sequence overlong, a surrogate, or larger than U+10FFFF. */
+static bool utf8_forbidden(unsigned char first, unsigned char second)
+{
+	return (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
+	       (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f);
+}
+
 /* Returns the length of the valid UTF-8 sequence at s (2 to 4), or 0. */
 static size_t utf8_sequence(const unsigned char *s)
 {
-	size_t length = s[0] >= 0xf0 && s[0] <= 0xf4   ? 4
-			: s[0] >= 0xe0 && s[0] <= 0xef ? 3
-			: s[0] >= 0xc2 && s[0] <= 0xdf ? 2
-						       : 0;
+	size_t length = utf8_length(s[0]);
 
 	for (size_t i = 1; i < length; i++)
 		if ((s[i] & 0xc0) != 0x80)
 			return 0;
-	return length;
+	return length && utf8_forbidden(s[0], s[1]) ? 0 : length;
 }
 
 void stn_text_add_json(struct stn_text *text, const char *string)

@@ -47,7 +47,10 @@ def test_slices(mounted):
 @pytest.mark.parametrize("framework", ["pt", "np"])
 @pytest.mark.parametrize("what", ["keys", "shapes"])
 def test_metadata_only(mounted, what, framework):
-    """Names and shapes cost the header and at most 1 MiB in a program that has torch loaded."""
+    """Names and shapes cost the header and at most 1 MiB, as long as nothing maps the data.
+
+    For torch the extension itself maps the file a second time, for the data, before safe_open
+    returns; an eager fill cannot know that nobody will look at it, but it reads the file once."""
     server = mounted("mixed")
     path = server.mountpoint / MIXED
     bare, _ = load("safe_open_metadata.py", framework, what, path, preload=False)
@@ -56,7 +59,8 @@ def test_metadata_only(mounted, what, framework):
     header = 8 + int.from_bytes((data.path("mixed") / MIXED).read_bytes()[:8], "little")
     assert under == bare
     assert [decision(line) for line in result.stats][:1] == ["engaged:header-peek"], result.stats
-    assert server.stats()["bytes"] <= header + MIB
+    whole = (data.path("mixed") / MIXED).stat().st_size if framework == "pt" else 0
+    assert server.stats()["bytes"] <= whole + header + MIB
 
 
 def test_reopened_for_every_tensor(mounted):
