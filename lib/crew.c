@@ -53,6 +53,7 @@ bool stn_crew_stuck(const struct stn_crew *crew)
 struct stn_crew *stn_crew_current(struct stn_process *process, bool reads, int *rc)
 {
 	unsigned first = reads ? 1 : 0, limit = reads ? STN_CREWS : 1;
+	struct stn_crew *slow = NULL;
 
 	*rc = -EBUSY;
 	for (unsigned i = first; i < limit; i++) {
@@ -67,8 +68,12 @@ struct stn_crew *stn_crew_current(struct stn_process *process, bool reads, int *
 			crew->condemned = false;
 		if (!crew->condemned && !stn_crew_stuck(crew))
 			return crew;
+		if (!crew->condemned && !slow)
+			slow = crew;
 	}
-	return NULL;
+	/* Slow is not stuck for ever: waiting in line is better than the page faults of a refusal.
+	 */
+	return slow;
 }
 
 struct stn_source *stn_crew_source(struct stn_crew *crew, const struct stn_identity *identity)

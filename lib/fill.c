@@ -178,12 +178,12 @@ static void leave_source(struct stn_fill *fill)
  */
 static bool add_hole(struct stn_fill *fill, uint64_t offset, uint64_t length)
 {
-	struct stn_fill_hole *last = &fill->holes[fill->hole_count - 1];
+	struct stn_fill_hole *last = fill->hole_count ? &fill->holes[fill->hole_count - 1] : NULL;
 
 	fill->hole_bytes += length;
 	if (fill->hole_bytes > stn_max(fill->plan.length / 8, HOLES_LEAST))
 		return false;
-	if (fill->hole_count && last->offset + last->length == offset) {
+	if (last && last->offset + last->length == offset) {
 		last->length += length;
 		return true;
 	}

@@ -5,7 +5,7 @@
 
 #include "fill.h"
 
-#define STN_FILL_FIRST_BLOCK ((uint64_t)1 << 20) /* bytes of a lane's first read on FUSE */
+#define STN_FILL_FIRST_BLOCK ((uint64_t)2 << 20) /* bytes of a lane's first read on FUSE */
 
 enum stn_fill_step_kind {
 	STN_FILL_NOTHING, /* ends a fill that has failed before it began */

@@ -85,7 +85,7 @@ uint64_t stn_names_family(const char *path, uint64_t *key)
 	*key = 0xcbf29ce484222325u;
 	for (const char *p = path; p < limit; p++)
 		*key = (*key ^ (unsigned char)*p) * 0x100000001b3u;
-	if (!of || strchr(of, '/'))
+	if (!of || strchr(of, '/') || of == limit)
 		return 1;
 	return stn_text_number(of + 4, strspn(of + 4, "0123456789"), &count) && count >= 1 &&
 			       count <= 100000
@@ -107,7 +107,8 @@ uint64_t stn_family_expected(const struct stn_model *model, uint64_t file_size)
 
 void stn_family_mapped(const struct stn_model *model, uint64_t bytes)
 {
-	atomic_fetch_add(&families[model->family_key & 255], bytes);
+	if (model->family_size > 1)
+		atomic_fetch_add(&families[model->family_key & 255], bytes);
 }
 
 static uint32_t slot_of(uint64_t device, uint64_t inode)

@@ -120,8 +120,8 @@ bool stn_policy_needs_unified(const struct stn_facts *facts)
 static bool is_peek(const struct stn_facts *facts)
 {
 	return facts->header_reader && facts->fill == STN_FILL_AUTO && facts->prot == PROT_READ &&
-	       (facts->flags & MAP_TYPE) == MAP_PRIVATE && facts->offset == 0 &&
-	       facts->length >= facts->file_size;
+	       !(facts->flags & MAP_LOCKED) && (facts->flags & MAP_TYPE) == MAP_PRIVATE &&
+	       facts->offset == 0 && facts->length >= facts->file_size;
 }
 
 enum stn_decision stn_policy_screen(const struct stn_facts *facts)

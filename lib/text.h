@@ -27,7 +27,7 @@ void stn_text_add_number(struct stn_text *text, uint64_t value);
 void stn_text_add_signed(struct stn_text *text, int64_t value);
 void stn_text_add_fraction(struct stn_text *text, uint64_t value, unsigned digits);
 
-/* Appends a number of bytes as people read it: "512 B", "64.0 KiB", "1.25 GiB". */
+/* Appends a number of bytes as people read it: "512 B", "64.00 KiB", "1.25 GiB". */
 void stn_text_add_bytes(struct stn_text *text, uint64_t bytes);
 
 /* Appends a string escaped for the inside of a JSON string; bytes that are not UTF-8 become \u00XX.
