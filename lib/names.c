@@ -144,7 +144,7 @@ bool stn_names_add(uint64_t device, uint64_t inode, const char *path)
 
 	if (stn_names_find(device, inode))
 		return true;
-	if (atomic_load_explicit(&set_count, memory_order_relaxed) >= SET_SIZE / 2)
+	if (atomic_load_explicit(&set_count, memory_order_relaxed) >= SET_SIZE / 4 * 3)
 		return false;
 	/* A slot that another thread is writing is passed over: at worst a file is listed twice. */
 	for (uint64_t free = 0;

@@ -151,7 +151,7 @@ def test_mode_always():
 def test_region_has_a_name():
     """Engaged regions can be told in /proc/PID/maps, where the kernel names anonymous memory."""
     if not _names_memory():
-        pytest.skip("needs a kernel that names anonymous memory (CONFIG_ANON_VMA_NAME)")
+        pytest.skip("this kernel does not name anonymous memory (CONFIG_ANON_VMA_NAME)")
     with mounted() as server:
         result = load(server.mountpoint / MODEL, "-m")
     named = [line for line in result.stdout.splitlines() if line.startswith("map: [anon:")]
