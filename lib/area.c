@@ -151,12 +151,7 @@ static int register_piece(const struct stn_area *area, size_t from, size_t to, b
  */
 static int withdraw(struct stn_area *area, int rc)
 {
-	struct stn_region piece;
-
-	while (stn_region_take((uintptr_t)area->memory, (uintptr_t)area->memory + area->size,
-			       &piece))
-		if (piece.keeper)
-			stn_sys_munmap((void *)piece.keeper, piece.end - piece.start);
+	stn_region_forget((uintptr_t)area->memory, (uintptr_t)area->memory + area->size);
 	area->keeper = NULL;
 	return rc;
 }

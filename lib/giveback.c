@@ -32,16 +32,6 @@ static void record_return(const struct stn_region *piece)
 	stn_journal_write(&record);
 }
 
-/* Forgets the records of [start, end): something else is mapped there, or nothing. */
-static void forget(uintptr_t start, uintptr_t end)
-{
-	struct stn_region stale;
-
-	while (start < end && stn_region_take(start, end, &stale))
-		if (stale.keeper)
-			stn_sys_munmap((void *)stale.keeper, stale.end - stale.start);
-}
-
 /* Gives the first piece of an area of ours back. 0 or -errno. */
 static int give_back(const struct stn_maps_area *area, bool locked_too)
 {
@@ -82,10 +72,10 @@ static bool next_of_ours(uintptr_t start, uintptr_t end, struct stn_maps_area *a
 						       false,	    true,      0};
 		else if (rc < 0)
 			*area = (struct stn_maps_area){.start = piece.end, .end = piece.end};
-		forget(piece.start, area->start);
+		stn_region_forget(piece.start, area->start);
 		if (area->ours)
 			return true;
-		forget(area->start, area->end);
+		stn_region_forget(area->start, area->end);
 		start = area->end;
 	}
 	return false;

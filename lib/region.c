@@ -147,7 +147,6 @@ int stn_region_add(const struct stn_region *region)
 	/* A vfork child changes its parent's registry as it changes its mappings: no owner check.
 	 */
 	struct stn_process *process = stn_process_peek();
-	struct stn_region stale;
 	struct table *table;
 	uint64_t mask;
 	int rc = -ENOSPC;
@@ -157,9 +156,7 @@ int stn_region_add(const struct stn_region *region)
 	if (!process)
 		return -ENOMEM;
 	/* Memory that was unmapped behind our back may still have a record. */
-	while (stn_region_take(region->start, region->end, &stale))
-		if (stale.keeper)
-			stn_sys_munmap((void *)stale.keeper, stale.end - stale.start);
+	stn_region_forget(region->start, region->end);
 	mask = stn_lock_enter(&process->regions_lock);
 	if (stn_region_room(1)) {
 		table = begin_change();
@@ -236,4 +233,13 @@ bool stn_region_replace(uintptr_t start, uintptr_t end, stn_region_replacement *
 			int argument, struct stn_region *out)
 {
 	return take(start, end, replace, argument, out);
+}
+
+void stn_region_forget(uintptr_t start, uintptr_t end)
+{
+	struct stn_region piece;
+
+	while (stn_region_take(start, end, &piece))
+		if (piece.keeper)
+			stn_sys_munmap((void *)piece.keeper, piece.end - piece.start);
 }

@@ -52,6 +52,9 @@ bool stn_region_find(uintptr_t start, uintptr_t end, struct stn_region *out);
  */
 bool stn_region_take(uintptr_t start, uintptr_t end, struct stn_region *out);
 
+/* Takes everything out of the registry that overlaps [start, end), and unmaps the keepers. */
+void stn_region_forget(uintptr_t start, uintptr_t end);
+
 /* Puts something else in the place of a record's memory, by raw system calls. 0 or -errno. */
 typedef int stn_region_replacement(const struct stn_region *piece, int argument);
 

@@ -221,13 +221,10 @@ static int move_all(const struct stn_remap_call *call, struct segments *segments
 static void drop_tail(const struct stn_remap_call *call)
 {
 	uintptr_t start = call->old + call->new_size, end = call->old + call->old_size;
-	struct stn_region piece;
 
 	if (start >= end)
 		return;
-	while (stn_region_take(start, end, &piece))
-		if (piece.keeper)
-			stn_sys_munmap((void *)piece.keeper, piece.end - piece.start);
+	stn_region_forget(start, end);
 	stn_sys_munmap((void *)start, end - start);
 }
 
