@@ -112,10 +112,14 @@ static size_t column_width(const struct report_table *table, size_t column)
 
 void report_table_print(struct report_table *table, FILE *stream, unsigned indent)
 {
+	size_t widths[16] = {0};
+
+	for (size_t i = 0; i < table->columns && i < 16; i++)
+		widths[i] = column_width(table, i);
 	for (size_t i = 0; i < table->rows; i++) {
 		size_t column = i % table->columns;
 		bool last = column + 1 == table->columns || i + 1 == table->rows;
-		int blanks = (int)(column_width(table, column) - shown_width(table->cells[i]));
+		int blanks = (int)(widths[column] - shown_width(table->cells[i]));
 		bool right = table->align[column] == 'r';
 
 		fprintf(stream, "%*s", column == 0 ? (int)indent : 2, "");

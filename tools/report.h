@@ -29,7 +29,7 @@ char *report_bytes(uint64_t bytes, char out[REPORT_BYTES]);
 
 /* A table whose columns are as wide as their widest cell. */
 struct report_table {
-	const char *align; /* a letter a column: 'l' or 'r' */
+	const char *align; /* a letter a column, at most 16: 'l' or 'r' */
 	size_t columns, rows;
 	char **cells; /* row by row */
 };
