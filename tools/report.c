@@ -110,23 +110,34 @@ static size_t column_width(const struct report_table *table, size_t column)
 	return widest;
 }
 
+/* Writes the cells of one row, up to the last that is not empty. */
+static void print_row(const struct report_table *table, char *const *cells, size_t count,
+		      const size_t *widths, FILE *stream)
+{
+	while (count && !*cells[count - 1])
+		count--;
+	for (size_t i = 0; i < count; i++) {
+		int blanks = (int)(widths[i] - shown_width(cells[i]));
+		bool right = table->align[i] == 'r';
+
+		fprintf(stream, "%*s%s%*s%s", right ? blanks : 0, "", cells[i],
+			right || i + 1 == count ? 0 : blanks, "", i + 1 == count ? "" : "  ");
+	}
+	fputc('\n', stream);
+}
+
 void report_table_print(struct report_table *table, FILE *stream, unsigned indent)
 {
-	size_t widths[16] = {0};
+	size_t widths[REPORT_MOST_COLUMNS] = {0};
 
-	for (size_t i = 0; i < table->columns && i < 16; i++)
+	for (size_t i = 0; i < table->columns && i < REPORT_MOST_COLUMNS; i++)
 		widths[i] = column_width(table, i);
-	for (size_t i = 0; i < table->rows; i++) {
-		size_t column = i % table->columns;
-		bool last = column + 1 == table->columns || i + 1 == table->rows;
-		int blanks = (int)(widths[column] - shown_width(table->cells[i]));
-		bool right = table->align[column] == 'r';
+	for (size_t i = 0; i < table->rows; i += table->columns) {
+		size_t left = table->rows - i;
 
-		fprintf(stream, "%*s", column == 0 ? (int)indent : 2, "");
-		fprintf(stream, "%*s%s%*s", right ? blanks : 0, "", table->cells[i],
-			right || last ? 0 : blanks, "");
-		if (last)
-			fputc('\n', stream);
+		fprintf(stream, "%*s", (int)indent, "");
+		print_row(table, table->cells + i, left < table->columns ? left : table->columns,
+			  widths, stream);
 	}
 	for (size_t i = 0; i < table->rows; i++)
 		free(table->cells[i]);

@@ -27,9 +27,11 @@ void report_warning(const char *remedy, const char *format, ...)
 #define REPORT_BYTES 32
 char *report_bytes(uint64_t bytes, char out[REPORT_BYTES]);
 
+#define REPORT_MOST_COLUMNS 16
+
 /* A table whose columns are as wide as their widest cell. */
 struct report_table {
-	const char *align; /* a letter a column, at most 16: 'l' or 'r' */
+	const char *align; /* a letter a column, REPORT_MOST_COLUMNS at most: 'l' or 'r' */
 	size_t columns, rows;
 	char **cells; /* row by row */
 };

@@ -18,7 +18,20 @@ static bool is_library(const char *entry, size_t length)
 	       (length == size || entry[length - size - 1] == '/');
 }
 
-/* True if every process has the library: by /etc/ld.so.preload, without lines of comment. */
+/* True if a list of libraries, separated by colons and blanks, has a copy. */
+static bool has_library(const char *list)
+{
+	for (; *list; list += strspn(list, ": \t")) {
+		size_t length = strcspn(list, ": \t");
+
+		if (is_library(list, length))
+			return true;
+		list += length;
+	}
+	return false;
+}
+
+/* True if every process has the library: by /etc/ld.so.preload, without its comments. */
 static bool is_injected(void)
 {
 	struct stn_lines lines;
@@ -28,15 +41,17 @@ static bool is_injected(void)
 	stn_lines_open(&lines, "/etc/ld.so.preload");
 	while (!found && (line = stn_lines_next(&lines))) {
 		line[strcspn(line, "#")] = '\0';
-		for (; *line && !found; line += strspn(line, " \t:")) {
-			size_t length = strcspn(line, " \t:");
-
-			found = is_library(line, length);
-			line += length;
-		}
+		found = has_library(line);
 	}
 	stn_lines_close(&lines);
 	return found;
+}
+
+bool run_preload_present(void)
+{
+	const char *list = getenv("LD_PRELOAD");
+
+	return (list && has_library(list)) || is_injected();
 }
 
 int run_preload_set(const char *path)
