@@ -14,7 +14,7 @@
 
 #define MOST_BYTES   ((uint64_t)256 << 20)
 #define MOST_TIME    2000000000u /* nanoseconds after which no read is started */
-#define GIVE_UP	     7000	 /* milliseconds for the last ones to come back */
+#define GIVE_UP	     4000	 /* milliseconds for the last ones to come back */
 #define LATENCY_READ 3
 #define MOST_THREADS 64
 

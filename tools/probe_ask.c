@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "file.h"
-#include "text.h"
+#include "sys.h"
 
 /* Milliseconds. All libraries are asked at the same time. */
 #define ANSWER_WITHIN 1500
@@ -50,20 +50,30 @@ static void ask_kernel(void *argument)
 	asking->facts_read = true;
 }
 
-/* Kills what the libraries have started and left: it is ours since its parent ended. */
-static void kill_strays(void)
+/* Kills the children of this process; what the libraries have started and left is among them, since
+ * its parent ended. */
+static void kill_children(void)
 {
 	char text[4096];
 
 	if (stn_file_read("/proc/thread-self/children", text, sizeof(text)) <= 0)
 		return;
-	for (char *at = text; *at;) {
+	for (char *at = text; *at; at += strspn(at, " \n")) {
 		long pid = strtol(at, &at, 10);
 
 		if (pid > 0)
 			kill((pid_t)pid, SIGKILL);
-		at += strspn(at, " \n");
 	}
+}
+
+/* Leaves no child alive, unless a system call keeps it. */
+static void clean_up(void)
+{
+	uint64_t deadline = child_deadline(REAP_WITHIN);
+
+	kill_children();
+	while (waitpid(-1, NULL, WNOHANG) >= 0 && stn_sys_clock(CLOCK_MONOTONIC) < deadline)
+		stn_sys_sleep(1000000);
 }
 
 /*
@@ -86,7 +96,7 @@ static void ask_all(void *argument)
 	asking->over = true;
 	for (unsigned i = 0; i <= libraries; i++)
 		child_kill(&asking->child[i]);
-	kill_strays();
+	clean_up();
 }
 
 /* How the process of a library ended, from its status and what it has written. */
