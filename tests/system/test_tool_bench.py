@@ -6,8 +6,8 @@ import os
 import shutil
 
 import pytest
-from compare import BIG, BIG_SIZE, MIB, ended, files, missing, mounted
-from support import cache, need, paths
+from compare import BIG, BIG_SIZE, MIB, ended, files, mounted
+from support import cache, need
 from support.cgroup import Cgroup
 from support.run import run
 
@@ -19,19 +19,13 @@ ORDER = [("direct", 1), ("direct", 2), ("direct", 4), ("direct", 8), ("direct", 
 def program():
     """Every test here needs the program and the library."""
     need.library()
-    if not tool().exists():
-        missing("stshim")
-
-
-def tool():
-    """The program."""
-    return paths.build() / "tools" / "stshim"
+    need.tool()
 
 
 def bench(path, *options, **keywords):
     """Runs the program on a file."""
     keywords.setdefault("timeout", 60)
-    return ended(run([tool(), "bench", *options, path], preload=False, **keywords))
+    return ended(run([need.tool(), "bench", *options, path], preload=False, **keywords))
 
 
 def seen(path, *options, status=0, **keywords):
@@ -81,7 +75,7 @@ def test_bar_on_a_terminal():
     """A bar for each way, and nothing left of it."""
     need.command("script")
     with mounted(bandwidth=100 * MIB) as server:
-        command = f"{tool()} bench --bytes 16M {server.mountpoint / BIG}"
+        command = f"{need.tool()} bench --bytes 16M {server.mountpoint / BIG}"
         result = ended(run(["script", "-qec", command, "/dev/null"], preload=False))
     assert "direct 1  [" in result.stdout and "mmap    [" in result.stdout, result.stdout
     assert "#" in result.stdout and "the first 16.00 MiB are read" in result.stdout
@@ -202,4 +196,4 @@ def test_unusable(tmp_path):
         assert result.returncode == 1 and result.stdout == ""
         assert len(result.stderr.splitlines()) == 1 and "; give a" in result.stderr
     for options in (["--bytes", "x"], ["--timeout", "0"], []):
-        assert run([tool(), "bench", *options], preload=False).returncode == 2
+        assert run([need.tool(), "bench", *options], preload=False).returncode == 2

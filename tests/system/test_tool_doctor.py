@@ -162,6 +162,7 @@ def need_tmpfs():
     [
         ("three.gguf", {}, "set STSHIM_FILES='*.safetensors:*.sft:*.gguf'"),
         ("one.safetensors", {"STSHIM_FSTYPES": "nfs"}, "set STSHIM_FSTYPES=nfs,fuse"),
+        ("one.safetensors", {"STSHIM_FSTYPES": "nfs:fsue, smb"}, "set STSHIM_FSTYPES=nfs,smb,fuse "),
         ("one.safetensors", {"STSHIM_FSTYPES": "fuse,nsf"}, "no file system is called nsf"),
         ("one.safetensors", {"STSHIM_THREADS": "0"}, "STSHIM_THREADS=0 is not understood and"),
         ("one.safetensors", {"STSHIM_THREAD": "8"}, "no such variable"),

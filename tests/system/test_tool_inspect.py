@@ -8,8 +8,8 @@ import struct
 
 import numpy
 import pytest
-from compare import missing, mounted
-from support import need, paths
+from compare import mounted
+from support import need
 from support.run import run
 
 ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -18,18 +18,12 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 @pytest.fixture(autouse=True)
 def program():
     """Every test here needs the program."""
-    if not tool().exists():
-        missing("stshim")
-
-
-def tool():
-    """The program."""
-    return paths.build() / "tools" / "stshim"
+    need.tool()
 
 
 def inspect(path, *options):
     """Runs the program on a file; it must end by itself with 0 or 1."""
-    result = run([tool(), "inspect", *options, path], preload=False, timeout=20)
+    result = run([need.tool(), "inspect", *options, path], preload=False, timeout=20)
     assert not result.timed_out and result.returncode in (0, 1), result
     return result
 
@@ -367,7 +361,7 @@ def test_large_header(tmp_path):
         for i in range(count)
     ) + "}"  # fmt: skip
     path = write(tmp_path, header, bytes(count))
-    result = run(["bash", "-c", f"ulimit -v 400000; exec {tool()} inspect --json {path}"],
+    result = run(["bash", "-c", f"ulimit -v 400000; exec {need.tool()} inspect --json {path}"],
                  preload=False, timeout=30)  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["tensor_count"] == count
@@ -390,7 +384,7 @@ def test_unreadable(tmp_path):
         result = inspect(path)
         assert result.returncode == 1 and result.stdout == ""
         assert len(result.stderr.splitlines()) == 1 and "; give a file" in result.stderr
-    usage = run([tool(), "inspect"], preload=False)
+    usage = run([need.tool(), "inspect"], preload=False)
     assert usage.returncode == 2
 
 

@@ -4,26 +4,20 @@
 import json
 
 import pytest
-from compare import BIG, BIG_SIZE, MODEL, MODEL_SIZE, ended, files, missing, mounted
-from support import need, paths
+from compare import BIG, BIG_SIZE, MODEL, MODEL_SIZE, ended, files, mounted
+from support import need
 from support.run import run
 
 
 @pytest.fixture(autouse=True)
 def program():
     """Every test here needs the program."""
-    if not tool().exists():
-        missing("stshim")
-
-
-def tool():
-    """The program."""
-    return paths.build() / "tools" / "stshim"
+    need.tool()
 
 
 def stats(path, *options):
     """Runs the program on a file."""
-    return ended(run([tool(), "stats", *options, path], preload=False, timeout=20))
+    return ended(run([need.tool(), "stats", *options, path], preload=False, timeout=20))
 
 
 def seen(path):
@@ -169,13 +163,13 @@ def test_empty_and_unreadable(tmp_path):
         result = stats(path)
         assert result.returncode == 1 and len(result.stderr.splitlines()) == 1, result
         assert "STSHIM_STATS" in result.stderr
-    assert run([tool(), "stats"], preload=False).returncode == 2
+    assert run([need.tool(), "stats"], preload=False).returncode == 2
 
 
 def test_standard_input(tmp_path):
     """- is standard input."""
     path = write(tmp_path, line())
-    command = f"{tool()} stats --json - < {path}"
+    command = f"{need.tool()} stats --json - < {path}"
     result = ended(run(["bash", "-c", command], preload=False))
     assert json.loads(result.stdout)["files"][0]["engaged"] == 1
 
