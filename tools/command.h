@@ -12,8 +12,7 @@ enum { EXIT_YES = 0, EXIT_NO = 1, EXIT_USAGE = 2 };
  */
 typedef int command(int argc, char **argv);
 
-#define COMMAND __attribute__((weak)) command
-COMMAND stn_tool_run, stn_tool_doctor, stn_tool_tune, stn_tool_probe;
-COMMAND stn_tool_inspect, stn_tool_stats, stn_tool_bench, stn_tool_inject;
+command stn_tool_run, stn_tool_doctor, stn_tool_tune, stn_tool_probe;
+command stn_tool_inspect, stn_tool_stats, stn_tool_bench, stn_tool_inject;
 
 #endif

@@ -8,6 +8,7 @@
 #include "doctor.h"
 #include "fs.h"
 #include "report.h"
+#include "text.h"
 
 #define MIB	    1048576.0
 #define FAST_ENOUGH 3.0 /* GB/s: a limit above is none that matters */
@@ -143,13 +144,32 @@ static void advise_name(struct doctor *doctor, const char *path)
 		       doctor->config.files, dot ? dot : name);
 }
 
-/* An ordinary name for the type that the mount has, "nfs" for "nfs4". */
+/* Writes the names of STSHIM_FSTYPES that mean something and one more to out. */
+static void extend_list(const char *list, const char *name, char *out, size_t size)
+{
+	struct stn_text text;
+
+	stn_text_start(&text, out, size);
+	for (; *list; list += strspn(list, ",: ")) {
+		size_t length = strcspn(list, ",: ");
+
+		for (size_t i = 0; stn_fs_known(list, length) && i < length; i++)
+			stn_text_add_char(&text, list[i]);
+		if (stn_fs_known(list, length))
+			stn_text_add_char(&text, ',');
+		list += length;
+	}
+	stn_text_add(&text, name);
+}
+
 static void advise_file_system(struct doctor *doctor, const struct doctor_path *path,
 			       const struct doctor_file *file)
 {
 	const char *name = stn_fs_name(file->file_system);
 	const char *type = path->placed ? path->mount.type : name;
+	char list[sizeof(doctor->config.file_systems) + 64];
 
+	extend_list(doctor->config.file_systems, name, list, sizeof(list));
 	if (strcmp(name, "other") == 0)
 		advise(doctor,
 		       "mount is %s, which has no name here: set STSHIM_FSTYPES=all, or "
@@ -157,9 +177,9 @@ static void advise_file_system(struct doctor *doctor, const struct doctor_path *
 		       type);
 	else
 		advise(doctor,
-		       "mount is %s: set STSHIM_FSTYPES=%s,%s if reading from it is slow "
-		       "or hangs",
-		       type, doctor->config.file_systems, name);
+		       "mount is %s: set STSHIM_FSTYPES=%s if reading from it is slow or "
+		       "hangs",
+		       type, list);
 }
 
 static void advise_on_file(struct doctor *doctor, const struct doctor_path *path,

@@ -55,7 +55,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 	if (key != ARGP_KEY_ARG)
 		return ARGP_ERR_UNKNOWN;
 	for (size_t i = 0; i < ENTRIES; i++)
-		if (table[i].run && strcmp(table[i].name, argument) == 0)
+		if (strcmp(table[i].name, argument) == 0)
 			*chosen = &table[i];
 	if (!*chosen)
 		argp_error(state, "no such subcommand: %s", argument);
@@ -76,6 +76,7 @@ int main(int argc, char **argv)
 	int first = 1;
 
 	argp_err_exit_status = EXIT_USAGE;
+	argv[0] = (char *)(uintptr_t)"stshim";
 	if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &chosen))
 		return EXIT_USAGE;
 	while (strcmp(argv[first], chosen->name) != 0)
