@@ -39,7 +39,8 @@ struct inject_verdict {
 /* Opens a path as a program in the root would, links included (openat2). Descriptor or -errno. */
 int inject_open(const char *root, const char *path, int flags);
 
-/* Reads a file of the root as a text, to be freed; "" if there is none. NULL with *error set. */
+/* Reads a file of the root as a text, to be freed; "" if there is none. NULL with *error set: ELOOP
+ * if it is a link. */
 char *inject_read(const char *root, const char *path, int *error);
 
 /* True if a file of the root and a file of ours have the same bytes. */

@@ -40,13 +40,14 @@ static bool put(const char *path, const char *text)
 /* A mount namespace; for others than root in a user namespace, where they may have one. */
 static bool leave(void)
 {
-	char map[64];
+	char users[64], groups[64];
 
 	if (unshare(CLONE_NEWNS) == 0)
 		return true;
-	snprintf(map, sizeof(map), "0 %u 1", geteuid());
+	snprintf(users, sizeof(users), "0 %u 1", geteuid());
+	snprintf(groups, sizeof(groups), "0 %u 1", getegid());
 	return unshare(CLONE_NEWNS | CLONE_NEWUSER) == 0 && put("/proc/self/setgroups", "deny") &&
-	       put("/proc/self/uid_map", map);
+	       put("/proc/self/uid_map", users) && put("/proc/self/gid_map", groups);
 }
 
 /* The few devices and files that programs expect; what is not to be had they must do without. */

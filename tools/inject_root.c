@@ -44,7 +44,7 @@ int inject_open(const char *root, const char *path, int flags)
 
 char *inject_read(const char *root, const char *path, int *error)
 {
-	int fd = inject_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	int fd = inject_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
 	char *text = calloc(1, MOST_BYTES + 1);
 	ssize_t got = 0;
 	size_t length = 0;
