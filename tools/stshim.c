@@ -76,7 +76,7 @@ int main(int argc, char **argv)
 	int first = 1;
 
 	argp_err_exit_status = EXIT_USAGE;
-	argv[0] = (char *)(uintptr_t)"stshim";
+	argv[0] = (char *)(uintptr_t) "stshim";
 	if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &chosen))
 		return EXIT_USAGE;
 	while (strcmp(argv[first], chosen->name) != 0)
