@@ -7,9 +7,10 @@
 #include <stdbool.h>
 
 /*
- * Finds the library that belongs to this program: in the same directory (a Python package), in the
- * library directory it was installed to, relative to the program, or in the directory above (the
- * build directory). Writes its absolute path; false if there is none, with out = "".
+ * Finds the library that belongs to this program: in the same directory, in the library directory
+ * it was installed to, relative to the program, or in the directory above (the build directory);
+ * built for a Python package: in the package, where pip puts it relative to the program. Writes its
+ * absolute path; false if there is none, with out = "".
  */
 bool library_find(char out[PATH_MAX]);
 

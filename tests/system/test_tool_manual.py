@@ -52,8 +52,7 @@ def test_options(name):
     known = options(shown(name, "--help"))
     written = options(re.sub(r"(?s)\n\.SH EXAMPLES.*", "", page(f"stshim-{name}.1")))
     if name == "run":
-        known -= variables()
-        written -= variables()
+        known, written = known - variables(), written - variables()
     assert known <= written
     assert written - known <= {"env"} - known
 
