@@ -2,15 +2,23 @@
 /*
  * fork. What a child inherits is filled memory, which is copied on write like any other; areas that
  * are being filled are not inherited (MADV_DONTFORK), and the state of threads and locks is emptied
- * by the kernel (process.h). The handler repeats the latter for kernels before 4.14, which do not
- * know MADV_WIPEONFORK.
+ * by the kernel (process.h). The child's handler repeats the latter for kernels before 4.14, which
+ * do not know MADV_WIPEONFORK. Lazily filled mappings are handed over by the handlers (lazy.h).
  */
 #include "init.h"
 
 #include <stdatomic.h>
 
+#include "../lib/lazy.h"
 #include "../lib/process.h"
 #include "real.h"
+
+/* In the child: first the state of the parent's threads goes, then what they had not filled. */
+static void in_child(void)
+{
+	stn_process_forget();
+	stn_lazy_fork_child();
+}
 
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
@@ -19,5 +27,6 @@ void stn_fork_watch(void)
 	static atomic_bool watched;
 
 	if (stn_real.register_atfork && !atomic_exchange(&watched, true))
-		stn_real.register_atfork(NULL, NULL, stn_process_forget, __dso_handle);
+		stn_real.register_atfork(stn_lazy_fork_prepare, stn_lazy_fork_parent, in_child,
+					 __dso_handle);
 }

@@ -170,10 +170,10 @@ def test_stuck():
 
 def test_slow_server():
     """A way that takes too long is ended, with what it had."""
-    with mounted(bandwidth=8 * MIB) as server:
-        value = seen(server.mountpoint / BIG, "--timeout", "1", status=1)
+    with mounted(bandwidth=16 * MIB) as server:
+        value = seen(server.mountpoint / BIG, "--timeout", "2", status=1)
     first = value["ways"][0]
-    assert first["status"] == "timeout" and first["note"] == "not done after 1 s"
+    assert first["status"] == "timeout" and first["note"] == "not done after 2 s"
     assert 0 < first["bytes"] < BIG_SIZE
 
 
