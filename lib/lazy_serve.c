@@ -262,7 +262,22 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 		stn_lazy_end(engine, lazy);
 }
 
-/* Looks after all mappings; false if there are none left. *busy: something is being read. */
+/* True if something is going on that the thread is not told of when it ends: reads, and what has
+ * come to its end since it was looked at. Pool lock held. */
+static bool is_busy(const struct stn_lazy_engine *engine)
+{
+	if (engine->running || stn_lazy_has_reads(engine))
+		return true;
+	for (uint32_t i = 0; i < STN_LAZIES; i++) {
+		const struct stn_lazy *lazy = engine->lazies[i];
+
+		if (lazy && stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT])
+			return true;
+	}
+	return false;
+}
+
+/* Looks after all mappings; false if there are none left. *busy: look again soon. */
 static bool look_around(struct stn_lazy_engine *engine, bool *busy)
 {
 	struct stn_process *process = stn_process_peek();
@@ -274,7 +289,7 @@ static bool look_around(struct stn_lazy_engine *engine, bool *busy)
 			look_after(engine, engine->lazies[i]);
 	find_readers(engine);
 	mask = stn_lock_enter(&process->pool_lock);
-	*busy = engine->running || stn_lazy_has_reads(engine);
+	*busy = is_busy(engine);
 	left = engine->count != 0;
 	if (!left)
 		end_serving(engine);
