@@ -49,6 +49,8 @@ static void look_at_call(struct stn_engagement *e)
 
 	facts->mode = stn_config.mode;
 	facts->fill = stn_config.fill;
+	facts->io = stn_config.io;
+	facts->mlock = stn_config.mlock;
 	facts->file_systems = stn_config.file_systems;
 	facts->prot = e->call->prot;
 	facts->flags = e->call->flags;

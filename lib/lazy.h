@@ -37,15 +37,7 @@ struct stn_lazy_plan {
 	uint64_t timeout;	  /* nanoseconds without progress; 0 = wait for ever */
 };
 
-/* Which kind of userfaultfd this process gets. */
-enum stn_lazy_kind {
-	STN_LAZY_UNKNOWN, /* nobody has asked yet */
-	STN_LAZY_NONE,
-	STN_LAZY_USER_ONLY, /* system calls that touch a hole fail */
-	STN_LAZY_FULL,
-};
-
-/* What is known of that. A relaxed load. */
+/* What is known of the kind of userfaultfd that this process gets. A relaxed load. */
 enum stn_lazy_kind stn_lazy_kind(void);
 
 /* Finds it out, on a thread of the pool. No lock held. */

@@ -82,7 +82,7 @@ static void look_below(const char *directory, const struct stn_config *config,
 static void imagine_file(struct doctor_path *path)
 {
 	path->file[0] = (struct doctor_file){
-		.size = 1, .file_system = path->file_system, .regular = true, .readable = true};
+		.size = 2 << 20, .file_system = path->file_system, .regular = true, .readable = true};
 }
 
 /* Notes which mount fd is on, and its limits: nothing that its server is asked for. */
@@ -180,6 +180,8 @@ static struct stn_facts facts_of(const struct doctor *doctor, const struct docto
 	return (struct stn_facts){
 		.mode = doctor->config.mode,
 		.fill = doctor->config.fill,
+		.io = doctor->config.io,
+		.mlock = doctor->config.mlock,
 		.file_systems = doctor->config.file_systems,
 		/* A directory stands for the models in it. */
 		.model = path->directory || stn_names_match(doctor->config.files, file->path),
@@ -195,6 +197,15 @@ static struct stn_facts facts_of(const struct doctor *doctor, const struct docto
 	};
 }
 
+/* Whether a mapping of a file would be filled lazily: read-only, and writable. */
+static void decide_fill(const struct doctor *doctor, struct stn_facts facts,
+			struct doctor_file *file)
+{
+	file->lazy = stn_policy_suits_lazy(&facts, doctor->host.uffd);
+	facts.prot = PROT_READ | PROT_WRITE;
+	file->lazy_writable = stn_policy_suits_lazy(&facts, doctor->host.uffd);
+}
+
 void doctor_decide(const struct doctor *doctor, struct doctor_path *path)
 {
 	struct stn_budget_use use = {.unified = doctor->host.unified,
@@ -204,13 +215,20 @@ void doctor_decide(const struct doctor *doctor, struct doctor_path *path)
 	for (unsigned i = 0; i == 0 || i < path->count; i++) {
 		struct doctor_file *file = &path->file[i];
 		struct stn_facts facts = facts_of(doctor, path, file);
+		uint64_t need = file->size;
 
-		stn_budget_decide(&doctor->host.view, &use, file->size, &file->room);
+		decide_fill(doctor, facts, file);
+		if (file->lazy)
+			need = stn_min(need, STN_LAZY_NEED);
+		stn_budget_decide(&doctor->host.view, &use, need, &file->room);
 		facts.fits = file->room.fits;
+		facts.lazy = file->lazy;
 		file->decision = stn_policy_decide(&facts);
 		if (!stn_decision_engaged(file->decision))
 			continue;
-		use.planned += file->size;
+		/* Holes take nothing yet; on unified memory what will be in them counts. */
+		if (!file->lazy || use.unified)
+			use.planned += file->size;
 		if (!doctor->host.proc)
 			file->decision = STN_DECLINED_NO_PROCFS;
 		else if (!doctor->host.close_range)
