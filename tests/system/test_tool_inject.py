@@ -12,7 +12,6 @@ from support import debian, need, paths
 from support.run import run
 
 LINE = "/usr/lib/libstnommap.so\n"
-PACKAGES = ("python3", "openssh-client")
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +62,7 @@ def refused(root, words, *options):
 @pytest.fixture
 def bookworm(tmp_path):
     """A Debian 12 root of one test."""
-    return debian.copy(debian.cached("bookworm", PACKAGES, complete=True), tmp_path / "bookworm")
+    return debian.copy(debian.cached("bookworm", debian.WITH_PYTHON, complete=True), tmp_path / "bookworm")
 
 
 def compiled(tmp_path, source, *options, compiler="cc"):
@@ -328,9 +327,8 @@ def test_no_program(tmp_path):
     refused(tmp_path / "root", "no dynamic program")
 
 
-def test_without_rights(tmp_path):
+def test_without_rights(tmp_path, user):
     """Who may not write the root is told so, and who may needs no other right."""
-    user = need.user()
     root = musl_root(tmp_path)
     for directory in (tmp_path, *tmp_path.parents[:2]):
         directory.chmod(0o755)

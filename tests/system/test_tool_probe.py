@@ -248,9 +248,8 @@ def test_a_directory_of_somebody_else(probe, run_directory):
     assert result.stderr.count("\n") == 1 and "asks again" in result.stderr
 
 
-def test_a_user_without_a_run_time_directory(tmp_path):
+def test_a_user_without_a_run_time_directory(tmp_path, user):
     """One line says that nothing is remembered, and what to do."""
-    user = need.user()
     result = stshim(
         "probe",
         run_directory=tmp_path,

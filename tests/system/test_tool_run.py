@@ -388,9 +388,8 @@ def test_another_architecture(tool_run, tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o755])
-def test_a_program_with_more_rights(directory, public, mode):
+def test_a_program_with_more_rights(directory, public, mode, user):
     """setuid and setgid for somebody else; not for the user himself."""
-    user = need.user()
     program = public / "hello"
     shutil.copy(need.tool("hello"), program)
     program.chmod(mode)
@@ -402,9 +401,8 @@ def test_a_program_with_more_rights(directory, public, mode):
     assert warnings(own) == [] and own.stdout == "hello\n"
 
 
-def test_file_capabilities(directory, public):
+def test_file_capabilities(directory, public, user):
     """Make a program one with more rights, too."""
-    user = need.user()
     need.command("setcap")
     program = public / "hello"
     shutil.copy(need.tool("hello"), program)
