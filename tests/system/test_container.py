@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The container files agree with each other, with the build, and with what stshim inject does."""
 
+import json
 import re
-import subprocess
+import shutil
 
 import pytest
+import test_elf
 import yaml
-from support import need, paths
+from compare import BIG, BIG_SIZE, ended, mounted
+from support import debian, paths
+from support.run import run
 
 ROOT = paths.REPOSITORY
 DOCKERFILE = (ROOT / "tools/container/Dockerfile").read_text()
 LIBRARY = "/usr/lib/libstnommap.so"
+SERVE = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    sum(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)[::4096])
+"""
 
 
 def runs():
@@ -40,20 +49,65 @@ def test_sources_are_there():
     assert read - {"tests"} <= set(copied)
 
 
-def test_commands(tmp_path):
-    """The shell understands the commands; the build is configured as they say, and installs the
-    library where it is copied from."""
-    assert len(runs()) == 2
-    for command in runs():
-        subprocess.run(["sh", "-n", "-c", command], check=True)
-    options = re.findall(r"-D\S+", runs()[1])
-    build = tmp_path / "build"
-    subprocess.run([need.command("meson"), "setup", build, ROOT, *options], check=True,
-                   capture_output=True)  # fmt: skip
-    listed = subprocess.run(["meson", "introspect", build, "--installed"], check=True,
-                            capture_output=True, text=True).stdout  # fmt: skip
-    source = re.search(r"COPY --from=build (\S+)", DOCKERFILE)[1]
-    assert f'"{source}"' in listed and "stshim\"" not in listed
+@pytest.mark.limit(500)
+def test_stages(public, monkeypatch):
+    """What the stages do, done in Debian roots: the build installs a library that keeps the rules,
+    the carrier's command leaves it in the volume, and a program of the pod that has it from there
+    engages on FUSE."""
+    install, build = runs()
+    packages = re.search(r"--no-install-recommends ([a-z0-9 -]+) &&", install)[1].split()
+    root = debian.copy(debian.cached("bookworm", packages, complete=True), public / "build")
+    copy_sources(root)
+    shell = ["sh", "-c", build.replace("\\\n", "")]
+    result = ended(run(debian.enter(root, shell), preload=False, timeout=120))
+    assert result.returncode == 0, result
+    built = root / re.search(r"COPY --from=build /(\S+)", DOCKERFILE)[1]
+    with monkeypatch.context() as patch:
+        patch.setenv("STN_BUILD", str(built.parent))
+        test_elf.test_exports()
+        test_elf.test_symbol_versions()
+        test_elf.test_needs_libc_only()
+
+    # The images of the carrier and the server in one.
+    base = debian.cached("bookworm", debian.WITH_PYTHON, complete=True)
+    image = debian.copy(base, public / "image")
+    shutil.copy(built, image / LIBRARY.lstrip("/"))
+    (image / "serve.py").write_text(SERVE)
+    volumes = {name: public / name for name in ("stnommap", "stats")}
+    for volume in volumes.values():
+        volume.mkdir()
+        volume.chmod(0o777)
+    command = pod()["spec"]["initContainers"][0]["command"]
+    assert command == yaml.safe_load(re.search(r"^CMD (.*)$", DOCKERFILE, re.M)[1])
+    user = re.search(r"^USER (.*)$", DOCKERFILE, re.M)[1]
+    binds = [(volumes["stnommap"], "/stnommap")]
+    result = ended(run(debian.enter(image, command, user, binds), preload=False))
+    assert result.returncode == 0 and result.stderr == "", result
+
+    with mounted() as mount:
+        binds = [(path, f"/{name}") for name, path in volumes.items()]
+        binds.append((mount.mountpoint, "/models"))
+        spec = pod()["spec"]
+        variables = [f"{item['name']}={item['value']}" for item in spec["containers"][0]["env"]]
+        argv = ["env", *variables, *spec["containers"][0]["command"][:-1], f"/models/{BIG}"]
+        user = f"{spec['securityContext']['runAsUser']}:0"
+        result = ended(run(debian.enter(image, argv, user, binds), preload=False))
+    assert result.returncode == 0 and "info: engaged /models/" in result.stderr, result
+    (line,) = (volumes["stats"] / "stnommap.jsonl").read_text().splitlines()
+    assert json.loads(line)["decision"] == "engaged" and json.loads(line)["bytes"] == BIG_SIZE
+
+
+def copy_sources(root):
+    """What the COPY lines take from the sources."""
+    for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.M):
+        *names, target = line.split()
+        for name in names:
+            place = root / target.lstrip("/")
+            place.mkdir(parents=True, exist_ok=True)
+            if not (ROOT / name).is_dir():
+                shutil.copy(ROOT / name, place)
+            else:
+                shutil.copytree(ROOT / name, place, dirs_exist_ok=True)
 
 
 def test_pod():
