@@ -81,8 +81,10 @@ static void look_below(const char *directory, const struct stn_config *config,
 /* A model that might be in an empty directory. */
 static void imagine_file(struct doctor_path *path)
 {
-	path->file[0] = (struct doctor_file){
-		.size = 2 << 20, .file_system = path->file_system, .regular = true, .readable = true};
+	path->file[0] = (struct doctor_file){.size = 2 << 20,
+					     .file_system = path->file_system,
+					     .regular = true,
+					     .readable = true};
 }
 
 /* Notes which mount fd is on, and its limits: nothing that its server is asked for. */

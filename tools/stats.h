@@ -13,7 +13,7 @@ struct stats_file {
 	char *path, *file_system;
 	uint64_t size;						   /* as the last line has it */
 	uint64_t engaged, declined, abandoned, returned, observed; /* lines */
-	uint64_t bytes;						   /* engaged */
+	uint64_t bytes, lazy;					   /* engaged; of these lazily */
 	double seconds;						   /* of the engaged calls */
 	uint64_t direct, buffered, given_back, huge,
 		cached; /* bytes; cached: afterwards, the last */
@@ -53,6 +53,9 @@ struct stats {
 	double first, last;				/* moments of the first and last line */
 	void *file_tree, *decision_tree, *process_tree; /* of tsearch(3) */
 };
+
+/* Bytes a second of the calls in which the program waited, 0 if there are none. */
+double stats_rate(const struct stats_file *file);
 
 /* Reads all lines; false with errno set if reading fails. Ends the program if memory is refused. */
 bool stats_read(struct stats *stats, FILE *stream);

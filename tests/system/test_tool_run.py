@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """stshim run: the environment it makes, what it passes through, what it warns of, its report."""
 
+import json
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from support import models, need, paths
 from support.fuse import FuseServer
+from support.run import run
 from support.tool import private, stshim
 
 MIB = 1 << 20
@@ -296,10 +298,17 @@ def test_report(mount, tool_run):
     assert lines[-1].startswith("  peak memory of the largest process: ")
 
 
+def test_report_of_lazy_fill(mount, tool_run):
+    """A map is one, although it has two lines; what was not read is no memory."""
+    model = mount.mountpoint / "m.safetensors"
+    result = tool_run("--report=json", "--fill=lazy", need.program("load"), "-z300", model)
+    (file,) = json.loads(result.stderr)["files"]
+    assert (file["decision"], file["times"], file["gb_per_s"]) == ("engaged", 1, 0)
+    assert 0 < file["bytes"] == file["memory"] <= model.stat().st_size
+
+
 def test_report_as_json(mount, tool_run):
     """The same for programs; the schema."""
-    import json
-
     model = mount.mountpoint / "m.safetensors"
     result = tool_run("--report=json", need.program("load"), model)
     seen = json.loads(result.stderr)
@@ -442,28 +451,12 @@ def test_a_script_of_a_dynamic_interpreter(tool_run, tmp_path):
     assert result.stdout == "x\n" and result.stderr == ""
 
 
-def milliseconds(command, directory, forget):
-    """The shortest time in which a shell runs the command, of several times ten."""
-    script = "for i in 0 1 2 3 4 5 6 7 8 9; do $0; $1; done"
-    remembered = f"rm -rf {directory}/stnommap /run/stnommap" if forget else ":"
-    argv = [str(part) for part in private(["sh", "-c", script, command, remembered], directory)]
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run(
-            argv,
-            check=True,
-            timeout=SECOND,
-            env={**os.environ, "XDG_RUNTIME_DIR": str(directory)},
-        )
-        times.append((time.perf_counter() - start) * 100)
-    return min(times)
-
-
-@pytest.mark.parametrize("forget", [False, True])
-def test_start_up_time(directory, forget):
+def test_start_up_time():
     """Less than 10 ms more than the program alone, with an answer of the probe or without."""
-    true = shutil.which("true")
-    bare = milliseconds(true, directory, forget)
-    under = milliseconds(f"{need.tool()} run {true}", directory, forget)
-    assert under - bare < 10
+    program = paths.REPOSITORY / "tests/bench/tool_cost.py"
+    need.tool()
+    result = run([sys.executable, program, "--starts", "40", "--json"], preload=False)
+    assert result.returncode == 0, result
+    least = {name: row["least"] for name, row in json.loads(result.stdout).items()}
+    assert least["stshim run true"] - least["true"] < 10
+    assert least["the same, nothing remembered"] - least["true"] < 10
