@@ -86,6 +86,7 @@ def outputs(root):
         (None, ["dpkg", "--audit"]),
         (None, ["ssh", "-V"]),
         (None, ["ssh", "-G", "somewhere"]),
+        (None, ["ssh", "-o", "BatchMode=yes", "-p", "1", "127.0.0.1", "true"]),
         (None, ["ssh-keygen", "-l", "-f", "/etc/stn-key.pub"]),
         (None, ["python3", "-c", "import sys, ssl, threading; print(sys.version, ssl.OPENSSL_VERSION)"]),
         (None, ["python3", "-m", "this"]),
