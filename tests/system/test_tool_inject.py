@@ -146,6 +146,7 @@ def test_debian_12(bookworm, tmp_path):
     before = outputs(bookworm)
     assert before["/usr/local/bin/setuid"][1] == "1 65534 0\n"
     assert "stn-test" in before["apt-get -q -s install stn-test"][1]
+    assert "Connection refused" in before["ssh -o BatchMode=yes -p 1 127.0.0.1 true"][2]
     value = seen(bookworm)
     assert (value["state"], value["changed"], value["library"], value["listed"]) == (
         "injected", True, True, True)  # fmt: skip
