@@ -109,8 +109,8 @@ bool doctor_engages(const struct doctor_path *path);
 bool doctor_host_serves(const struct doctor *doctor);
 
 /* Why a file gets its decision, in words; written to out. */
-void doctor_explain(const struct doctor *doctor, const struct doctor_path *path,
-		    const struct doctor_file *file, char *out, size_t size);
+void doctor_explain(const struct doctor *doctor, const struct doctor_file *file, char *out,
+		    size_t size);
 
 /* Collects the advice; everything else must be known. */
 void doctor_advise(struct doctor *doctor);

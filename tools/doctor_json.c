@@ -114,7 +114,7 @@ static void add_files(cJSON *parent, const struct doctor *doctor, const struct d
 		cJSON *object = cJSON_CreateObject(), *fill;
 		char why[PATH_MAX];
 
-		doctor_explain(doctor, path, file, why, sizeof(why));
+		doctor_explain(doctor, file, why, sizeof(why));
 		if (path->count)
 			report_json_text(object, "path", file->path);
 		else

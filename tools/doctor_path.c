@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "doctor.h"
 
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
@@ -156,7 +157,7 @@ struct doctor_path *doctor_look_at_path(const char *path, const struct stn_confi
 	bool late;
 
 	if (!shared || !copy)
-		abort();
+		err(EXIT_FAILURE, "memory");
 	shared->config = config;
 	shared->path.path = path;
 	shared->path.waiting = UINT64_MAX;

@@ -164,7 +164,7 @@ static void print_files(const struct doctor *doctor, const struct doctor_path *p
 		const struct doctor_file *file = &path->file[i];
 		char bytes[REPORT_BYTES], decision[64], why[PATH_MAX];
 
-		doctor_explain(doctor, path, file, why, sizeof(why));
+		doctor_explain(doctor, file, why, sizeof(why));
 		report_table_cell(&table, "%s",
 				  path->count == 0  ? "(a model here)"
 				  : path->directory ? file->path + strlen(path->path)

@@ -71,12 +71,11 @@ static const char *explain_declined(enum stn_decision decision)
 	}
 }
 
-void doctor_explain(const struct doctor *doctor, const struct doctor_path *path,
-		    const struct doctor_file *file, char *out, size_t size)
+void doctor_explain(const struct doctor *doctor, const struct doctor_file *file, char *out,
+		    size_t size)
 {
 	const struct stn_config *config = &doctor->config;
 
-	(void)path;
 	if (stn_decision_engaged(file->decision))
 		explain_engaged(doctor, file, out, size);
 	else if (file->decision == STN_DECLINED_MEMORY)

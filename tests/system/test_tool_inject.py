@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -326,7 +327,14 @@ def test_no_program(tmp_path):
     """A root with nothing to try it with is refused."""
     (tmp_path / "root/etc").mkdir(parents=True)
     (tmp_path / "root/usr/lib").mkdir(parents=True)
-    refused(tmp_path / "root", "no dynamic program")
+    root = tmp_path / "root"
+    refused(root, "no dynamic program")
+    (root / "opt").mkdir()
+    shutil.copy("/bin/true", root / "opt/thing")
+    for path in re.findall(r"(/\S+)", subprocess.check_output(["ldd", "/bin/true"], text=True)):
+        (root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / path.lstrip("/"))
+    assert seen(root, "--try", "/opt/thing --version")["tried"] == ["/opt/thing"]
 
 
 def test_without_rights(tmp_path, user):
