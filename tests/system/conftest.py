@@ -68,7 +68,8 @@ def user(public, monkeypatch):
     name = need.user()
     look = subprocess.run(["setpriv", "--reuid", name, "--clear-groups", "test", "-x", need.tool()])
     if look.returncode != 0:
-        for file in ("libstnommap.so", "tools/stshim", "tests/fuse/stn-testfs", "tests/tools/hello"):
+        for file in ("libstnommap.so", "tools/stshim", "tests/fuse/stn-testfs", "tests/tools/hello",
+                     "tests/programs/load"):  # fmt: skip
             target = public / "build" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(paths.build() / file, target)

@@ -148,15 +148,16 @@ def test_it_decides_as_the_library_does(files, mount, doctor, tmp_path, name, va
         assert [(line["decision"], line["reason"]) for line in stats] == [decision]
 
 
-@pytest.mark.parametrize("user", [None, "nobody"])
+@pytest.mark.parametrize("ordinary", [False, True])
 @pytest.mark.parametrize("variables", [
     {}, {"STSHIM_FILL": "lazy"}, {"STSHIM_FILL": "eager"},
     {"STSHIM_FILL": "lazy", "STSHIM_IO": "buffered"},
     {"STSHIM_FILL": "lazy", "STSHIM_MLOCK": "try"},
 ])  # fmt: skip
-def test_it_fills_as_the_library_does(mount, doctor, variables, user):
+def test_it_fills_as_the_library_does(mount, doctor, request, variables, ordinary):
     """Lazily or not, of read-only and of writable maps, for root and an ordinary user."""
-    before = ["setpriv", "--reuid", need.user(user), "--clear-groups"] if user else []
+    user = request.getfixturevalue("user") if ordinary else None
+    before = ["setpriv", "--reuid", user, "--clear-groups"] if ordinary else []
     path = mount.mountpoint / "one.safetensors"
     shown = as_json(doctor("--json", path, env=variables, before=before))
     said = shown["paths"][0]["files"][0]["fill"]
