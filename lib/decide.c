@@ -130,6 +130,17 @@ static void ask_budget(const struct stn_engagement *e, const struct stn_process 
 	stn_budget_decide(&e->survey->view, &use, need, verdict);
 }
 
+/* The memory that must be there when the program gets its mapping. On unified memory a program
+ * copies all of what it has mapped: there it is the whole. */
+static uint64_t first_need(const struct stn_engagement *e, bool peek)
+{
+	uint64_t bytes = stn_policy_bytes(&e->facts);
+
+	if (peek)
+		return STN_PEEK_FIRST;
+	return e->facts.lazy && !e->survey->unified ? stn_min(bytes, STN_LAZY_NEED) : bytes;
+}
+
 /*
  * The last look, at what other threads of the process change: the decision and what it takes are
  * one step, so that threads that map at the same moment see each other.
@@ -139,12 +150,16 @@ static enum stn_decision decide_and_reserve(struct stn_engagement *e, bool peek)
 	struct stn_process *process = stn_process_get();
 	bool lazy = e->facts.lazy;
 	uint64_t bytes = stn_policy_bytes(&e->facts), mask;
-	uint64_t need = peek ? STN_PEEK_FIRST : lazy ? stn_min(bytes, STN_LAZY_NEED) : bytes;
+	uint64_t need = first_need(e, peek);
 	struct stn_budget_verdict verdict;
 	enum stn_decision decision;
 
 	mask = stn_lock_enter(&process->pool_lock);
-	ask_budget(e, process, need, &verdict);
+	ask_budget(e, process, bytes, &verdict);
+	/* What can never be filled as a whole leaves most memory to the page cache of the rest. */
+	e->most = verdict.fits ? UINT64_MAX : verdict.available / 4;
+	if (need < bytes)
+		ask_budget(e, process, need, &verdict);
 	e->facts.fits = verdict.fits;
 	e->facts.delivered = atomic_load(&e->model->changes) > CHANGES_BORNE
 				     ? UINT64_MAX / 2

@@ -213,6 +213,7 @@ void stn_lazy_surrender(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	}
 	mask = stn_lock_enter(&process->pool_lock);
 	lazy->surrendering = false;
+	lazy->to_record = true;
 	stn_lazy_tell(engine, lazy);
 	stn_lock_leave(&process->pool_lock, mask);
 }

@@ -7,6 +7,7 @@
 
 #include "../lib/config.h"
 #include "../lib/journal.h"
+#include "../lib/lazy.h"
 #include "../lib/survey.h"
 #include "real.h"
 
@@ -36,4 +37,11 @@ __attribute__((constructor)) static void start(void)
 		}
 	}
 	errno = saved;
+}
+
+/* What has been read lazily and is not complete is only now known. */
+__attribute__((destructor)) static void finish(void)
+{
+	if (stn_lazy_any())
+		stn_lazy_report_all();
 }
