@@ -111,14 +111,14 @@ enum stn_decision stn_engagement_error(int error)
 static void ask_budget(const struct stn_engagement *e, const struct stn_process *process,
 		       uint64_t need, struct stn_budget_verdict *verdict)
 {
-	/* The holes of lazily filled mappings take no memory yet; the copies of what will be in
-	 * them do. */
-	uint64_t holes = e->survey->unified ? 0 : stn_lazy_holes();
+	uint64_t holes = stn_lazy_holes();
 	uint64_t engaged = stn_region_bytes(STN_REGION_ENGAGED);
 	struct stn_budget_use use = {
 		.engaged = engaged - stn_min(engaged, holes),
 		.declined = stn_region_bytes(STN_REGION_DECLINED),
 		.planned = process->planned,
+		.holes = holes,
+		.reserve = e->facts.lazy ? stn_policy_bytes(&e->facts) : 0,
 		.filled = process->filled,
 		.unified = e->survey->unified,
 		.memory_kind = stn_config.memory_kind,

@@ -91,6 +91,6 @@ bool stn_engagement_lazy(struct stn_engagement *e, void **address)
 	*address = e->area.memory;
 	e->record.bytes = plan.length;
 	memcpy(e->note, "lazy", sizeof("lazy"));
-	stn_engagement_record(e, "map", STN_ENGAGED);
+	stn_engagement_record(e, "begin", STN_ENGAGED);
 	return true;
 }

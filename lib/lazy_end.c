@@ -73,11 +73,11 @@ bool stn_lazy_claim_end(struct stn_lazy_engine *engine, struct stn_step *step)
 
 void stn_lazy_run_end(struct stn_lazy *lazy)
 {
+	/* What follows may wait for the file's server. */
+	stn_lazy_record(lazy);
 	stn_sys_close(lazy->uffd);
 	if (lazy->plan.drop_cache)
 		stn_source_drop_cache(lazy->file, lazy->plan.offset, lazy->plan.length);
-	/* May wait for the file's server. */
 	stn_sys_close(lazy->file);
-	stn_lazy_record(lazy);
 	stn_sys_munmap(lazy, lazy->mapped);
 }

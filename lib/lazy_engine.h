@@ -62,6 +62,7 @@ struct stn_lazy {
 	uint64_t moved_at; /* clock of the last progress */
 	uint64_t read_bytes;
 	uint64_t returned_bytes;
+	uint64_t stuck_at;  /* offset in the file of what was waited for when it was given up */
 	uint64_t failed_at; /* offset in the file of the first I/O error, +1; 0: none */
 	uint32_t most_running;
 	struct stn_ahead ahead;

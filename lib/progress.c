@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "progress.h"
 
-#include "journal.h"
+#include "stderr.h"
 #include "sys.h"
 #include "text.h"
 
@@ -22,7 +22,7 @@ void stn_progress_draw(uint64_t done, uint64_t all, bool last)
 	stn_text_add(&line, " of ");
 	stn_text_add_bytes(&line, all);
 	stn_text_add(&line, last ? "  \n" : "   ");
-	stn_journal_stderr(line.data, line.length);
+	stn_stderr_write(line.data, line.length);
 }
 
 static void draw(const struct stn_fill *fill, bool last)
