@@ -31,6 +31,8 @@ static void plan_lazy(const struct stn_engagement *e, struct stn_lazy_plan *plan
 	plan->length = stn_policy_bytes(&e->facts);
 	plan->offset = e->call->offset;
 	plan->prot = e->call->prot;
+	plan->most = e->most;
+	plan->drop_cache = stn_engagement_drops_cache(e);
 	plan->huge =
 		stn_config.huge_pages != STN_HUGE_OFF && e->survey->huge_page == STN_LAZY_HUGE_PAGE;
 	plan->timeout = stn_config.timeout;
@@ -80,6 +82,6 @@ bool stn_engagement_lazy(struct stn_engagement *e, void **address)
 	*address = e->area.memory;
 	e->record.bytes = plan.length;
 	memcpy(e->note, "lazy", sizeof("lazy"));
-	stn_engagement_record(e, "map", STN_ENGAGED);
+	stn_engagement_record(e, "begin", STN_ENGAGED);
 	return true;
 }

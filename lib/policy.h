@@ -52,8 +52,6 @@ enum stn_lazy_kind {
 	STN_LAZY_FULL,
 };
 
-#define STN_LAZY_NEED ((uint64_t)64 << 20) /* memory that must be there for lazy fill, bytes */
-
 /* What the policy looks at, as far as it is known; see the two functions. */
 struct stn_facts {
 	uint64_t mode;		  /* enum stn_mode */
@@ -98,6 +96,10 @@ bool stn_policy_suits_lazy(const struct stn_facts *facts, enum stn_lazy_kind kin
 
 /* The bytes of the file that a mapping shows: from offset to its end or the end of the file. */
 uint64_t stn_policy_bytes(const struct stn_facts *facts);
+
+/* The memory that must be there when the program gets the mapping, bytes. On unified memory a
+ * program copies all of what it has mapped: there it is the whole. */
+uint64_t stn_policy_need(const struct stn_facts *facts);
 
 /* "engaged", "declined" or "abandoned"; and what follows the colon, or "". Constant strings. */
 const char *stn_decision_verb(enum stn_decision decision);

@@ -218,19 +218,18 @@ void doctor_decide(const struct doctor *doctor, struct doctor_path *path)
 	for (unsigned i = 0; i == 0 || i < path->count; i++) {
 		struct doctor_file *file = &path->file[i];
 		struct stn_facts facts = facts_of(doctor, path, file);
-		uint64_t need = file->size;
 
 		decide_fill(doctor, facts, file);
-		if (file->lazy)
-			need = stn_min(need, STN_LAZY_NEED);
-		stn_budget_decide(&doctor->host.view, &use, need, &file->room);
-		facts.fits = file->room.fits;
 		facts.lazy = file->lazy;
+		use.reserve = file->lazy ? file->size : 0;
+		stn_budget_decide(&doctor->host.view, &use, stn_policy_need(&facts), &file->room);
+		facts.fits = file->room.fits;
 		file->decision = stn_policy_decide(&facts);
 		if (!stn_decision_engaged(file->decision))
 			continue;
-		/* Holes take nothing yet; on unified memory what will be in them counts. */
-		if (!file->lazy || use.unified)
+		if (file->lazy)
+			use.holes += file->size;
+		else
 			use.planned += file->size;
 		if (!doctor->host.proc)
 			file->decision = STN_DECLINED_NO_PROCFS;

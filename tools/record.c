@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "page.h"
+
 /* A field that is a text, or NULL. */
 static const char *text(const cJSON *line, const char *key)
 {
@@ -44,9 +46,13 @@ static void read_fill(const cJSON *line, struct record *out)
 	const char *note = text(line, "note");
 
 	out->lazy = note && strncmp(note, "lazy", 4) == 0;
-	out->begins = out->lazy && strcmp(text(line, "event"), "map") == 0;
-	out->seconds = out->lazy && !out->begins ? 0 : number(line, "seconds");
-	out->bytes = out->lazy ? out->direct + out->buffered : count(line, "bytes");
+	out->begins = strcmp(text(line, "event"), "begin") == 0;
+	out->counted = !out->engaged || out->begins || !out->lazy;
+	out->seconds = out->begins ? 0 : number(line, "seconds");
+	out->bytes = count(line, "bytes");
+	/* A little may have been read twice. */
+	if (out->lazy)
+		out->bytes = stn_min(out->bytes, out->direct + out->buffered);
 	if (out->lazy)
 		out->memory = out->bytes;
 	else if (out->engaged && out->bytes > out->returned)
@@ -65,7 +71,6 @@ const char *record_read(const cJSON *line, struct record *out)
 		.decision = text(line, "decision"),
 		.time = number(line, "time"),
 		.pid = number(line, "pid"),
-		.since = number(line, "seconds"),
 		.size = count(line, "size"),
 		.direct = count(line, "direct_bytes"),
 		.buffered = count(line, "buffered_bytes"),

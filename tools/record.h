@@ -13,10 +13,10 @@ struct record {
 	double time, pid;
 	bool engaged;
 	/* A map that is filled lazily has two lines: one when it begins, with nothing read yet, and
-	 * one when it ends, unless the process ends first. */
-	bool begins, lazy;
-	double seconds; /* that the program waited in the call */
-	double since;	/* seconds from the start of the reading to time */
+	 * one when it ends. Only the first is counted, unless the second has another decision. */
+	bool begins, lazy, counted;
+	double seconds; /* of the call; if lazy until all was there, or the map gone; 0 if it begins
+			 */
 	uint64_t size;
 	uint64_t bytes;	 /* of the file that the map shows; if lazy those that were read for it */
 	uint64_t memory; /* of these, what is memory of ours */

@@ -15,7 +15,7 @@
 /* What the statistics say about one file and one decision. */
 struct row {
 	char *path, *decision;
-	uint64_t size, bytes, lazy, memory, times, huge; /* lazy: of bytes, filled lazily */
+	uint64_t size, bytes, memory, times, huge;
 	int64_t cache; /* bytes that the page cache has more afterwards */
 	double seconds;
 	bool engaged;
@@ -91,12 +91,11 @@ static void add_record(struct rows *rows, const struct record *record)
 	row->engaged = record->engaged;
 	row->size = record->size;
 	row->bytes += record->bytes;
-	row->lazy += record->lazy ? record->bytes : 0;
 	row->memory += record->memory;
 	row->huge += record->huge;
 	row->cache += (int64_t)record->cache_after - (int64_t)record->cache_before;
 	row->seconds += record->seconds;
-	row->times += !record->engaged || record->begins || !record->lazy;
+	row->times += record->counted;
 }
 
 static void read_rows(const struct run_report *report, struct rows *rows)
@@ -120,12 +119,9 @@ static void read_rows(const struct run_report *report, struct rows *rows)
 	fclose(stream);
 }
 
-/* GB/s of the calls in which the program waited. */
 static double rate(const struct row *row)
 {
-	return row->engaged && row->seconds > 0
-		       ? (double)(row->bytes - row->lazy) / row->seconds / 1e9
-		       : 0;
+	return row->engaged && row->seconds > 0 ? (double)row->bytes / row->seconds / 1e9 : 0;
 }
 
 /* A change of the page cache, "+1.00 MiB", "0 B", "-3 B". */

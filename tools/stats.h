@@ -13,7 +13,7 @@ struct stats_file {
 	char *path, *file_system;
 	uint64_t size;						   /* as the last line has it */
 	uint64_t engaged, declined, abandoned, returned, observed; /* lines */
-	uint64_t bytes, lazy;					   /* engaged; of these lazily */
+	uint64_t bytes;						   /* engaged */
 	double seconds;						   /* of the engaged calls */
 	uint64_t direct, buffered, given_back, huge,
 		cached; /* bytes; cached: afterwards, the last */
@@ -54,7 +54,7 @@ struct stats {
 	void *file_tree, *decision_tree, *process_tree; /* of tsearch(3) */
 };
 
-/* Bytes a second of the calls in which the program waited, 0 if there are none. */
+/* Engaged bytes a second, 0 if there are none. */
 double stats_rate(const struct stats_file *file);
 
 /* Reads all lines; false with errno set if reading fails. Ends the program if memory is refused. */

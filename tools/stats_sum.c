@@ -107,7 +107,7 @@ static void add_fill(struct stats *stats, const struct record *record)
 		return;
 	stats->fills = grow(stats->fills, stats->fill_count, sizeof(*stats->fills));
 	stats->fills[stats->fill_count++] = (struct stats_fill){
-		.start = record->time - record->since, .end = record->time, .bytes = bytes};
+		.start = record->time - record->seconds, .end = record->time, .bytes = bytes};
 }
 
 static void add_to_file(struct stats_file *file, const struct record *record)
@@ -117,14 +117,13 @@ static void add_to_file(struct stats_file *file, const struct record *record)
 	if (record->file_system && !file->file_system)
 		file->file_system = must(strdup(record->file_system));
 	file->size = stn_max(file->size, record->size);
-	file->engaged += record->engaged && (record->begins || !record->lazy);
+	file->engaged += record->engaged && record->counted;
 	file->declined += strcmp(decision, "declined") == 0;
 	file->abandoned += strcmp(decision, "abandoned") == 0;
 	file->returned += strcmp(decision, "returned") == 0;
 	file->observed += strcmp(decision, "would-engage") == 0;
 	if (record->engaged) {
 		file->bytes += record->bytes;
-		file->lazy += record->lazy ? record->bytes : 0;
 		file->seconds += record->seconds;
 		file->huge += record->huge;
 		file->cached = record->cache_after;
@@ -138,7 +137,7 @@ static void add_to_decisions(struct stats *stats, const struct record *record, c
 {
 	struct stats_decision *decision = find_decision(stats, record->name, path);
 
-	decision->lines++;
+	decision->lines += record->counted;
 	decision->bytes += record->bytes;
 }
 
@@ -221,7 +220,7 @@ bool stats_read(struct stats *stats, FILE *stream)
 
 double stats_rate(const struct stats_file *file)
 {
-	return file->seconds > 0 ? (double)(file->bytes - file->lazy) / file->seconds : 0;
+	return file->seconds > 0 ? (double)file->bytes / file->seconds : 0;
 }
 
 double stats_start(const struct stats *stats)

@@ -281,7 +281,7 @@ def test_a_program_that_is_killed_under_a_reporting_parent(directory):
 def test_report(mount, tool_run):
     """A row for each file and decision, with sizes, time, memory and page cache."""
     model = mount.mountpoint / "m.safetensors"
-    result = tool_run("--report", need.program("load"), "-n", "3", model)
+    result = tool_run("--report", "--fill=eager", need.program("load"), "-n", "3", model)
     assert result.returncode == 0
     lines = result.stderr.splitlines()
     assert lines[0] == "stshim run: what the library did"
@@ -301,9 +301,9 @@ def test_report(mount, tool_run):
 def test_report_of_lazy_fill(mount, tool_run):
     """A map is one, although it has two lines; what was not read is no memory."""
     model = mount.mountpoint / "m.safetensors"
-    result = tool_run("--report=json", "--fill=lazy", need.program("load"), "-z300", model)
+    result = tool_run("--report=json", "--fill=lazy", need.program("load"), model)
     (file,) = json.loads(result.stderr)["files"]
-    assert (file["decision"], file["times"], file["gb_per_s"]) == ("engaged", 1, 0)
+    assert (file["decision"], file["times"]) == ("engaged", 1) and file["gb_per_s"] > 0
     assert 0 < file["bytes"] == file["memory"] <= model.stat().st_size
 
 
@@ -342,7 +342,7 @@ def test_a_file_for_statistics_that_is_given(mount, tool_run, tmp_path):
     for _ in range(2):
         result = tool_run("-r", "--stats", stats, need.program("load"), model)
         assert len([line for line in result.stderr.splitlines() if str(model) in line]) == 1
-    assert len(stats.read_text().splitlines()) == 2
+    assert stats.read_text().count('"event":"fill"') == 2
 
 
 def on_a_terminal(argv, directory):

@@ -108,16 +108,16 @@ def test_lazy_lines(tmp_path):
     """A map that is filled lazily has two lines and is one; its bytes are those that were read."""
     path = write(
         tmp_path,
-        line(event="map", note="lazy", seconds=0.25, direct_bytes=0),
+        line(event="begin", note="lazy", seconds=0.25, direct_bytes=0),
         line(time=1002, note="lazy", seconds=1.5, direct_bytes=30),
         line(time=1003, seconds=0.75),
-        line(time=1004, path="/m/b", event="map", note="lazy", direct_bytes=0),
+        line(time=1004, path="/m/b", event="begin", note="lazy", direct_bytes=0),
         line(time=1005, path="/m/b", note="lazy", decision="abandoned", reason="io-error",
              direct_bytes=7),
     )  # fmt: skip
     first, second = seen(path)["files"]
-    assert [first[k] for k in ("engaged", "bytes", "direct_bytes", "seconds")] == [2, 130, 130, 1]
-    assert first["gb_per_s"] == pytest.approx(100e-9)
+    assert [first[k] for k in ("engaged", "bytes", "direct_bytes", "seconds")] == [2, 130, 130, 2.25]
+    assert first["gb_per_s"] == pytest.approx(130e-9 / 2.25)
     assert [second[k] for k in ("engaged", "abandoned", "bytes")] == [1, 1, 0]
 
 

@@ -377,6 +377,8 @@ static const struct {
 	int prot, flags;
 	bool full, user;
 } lazy_rows[] = {
+	{"auto", STN_FILL_AUTO, 0, 0, 2 * MIB, RO, MAP_PRIVATE, true, true},
+	{"auto, writable", STN_FILL_AUTO, 0, 0, 2 * MIB, RW, MAP_PRIVATE, true, false},
 	{"read-only", STN_FILL_LAZY, 0, 0, 2 * MIB, RO, MAP_PRIVATE, true, true},
 	{"shared", STN_FILL_LAZY, 0, 0, 2 * MIB, RO, MAP_SHARED, true, true},
 	{"writable", STN_FILL_LAZY, 0, 0, 2 * MIB, RW, MAP_PRIVATE, true, false},
