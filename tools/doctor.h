@@ -21,8 +21,9 @@ struct doctor_host {
 	char huge_mode[16];	  /* always, madvise, never; or empty */
 	bool close_range;	  /* with a table of descriptors of its own */
 	bool proc;
-	bool names;		  /* anonymous memory can have names */
-	enum stn_lazy_kind uffd;  /* UNKNOWN: it took the asking process's life, and is none */
+	bool names;			    /* anonymous memory can have names */
+	enum stn_lazy_kind uffd;	    /* UNKNOWN: whoever asked did not answer */
+	bool uffd_kills, close_range_kills; /* a seccomp filter ends who calls it */
 	bool uffd_device;	  /* full through /dev/userfaultfd, which is asked first */
 	bool uffd_move;		  /* UFFDIO_MOVE */
 	int uffd_error;		  /* why there is no full one by the system call, errno */

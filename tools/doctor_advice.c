@@ -92,9 +92,9 @@ static void advise_on_uffd(struct doctor *doctor)
 {
 	const struct doctor_host *host = &doctor->host;
 
-	if (host->uffd == STN_LAZY_UNKNOWN)
-		advise(doctor, "a seccomp filter kills whoever calls userfaultfd: eager only, the "
-			       "caller waits in mmap for the whole fill; set STSHIM_FILL=eager");
+	if (host->uffd_kills)
+		advise(doctor, "a seccomp filter kills whoever calls userfaultfd, and with it a "
+			       "program that maps a model: set STSHIM_FILL=eager");
 	else if (host->uffd == STN_LAZY_NONE && host->seccomp == 2)
 		advise(doctor, "a seccomp filter (such as Docker's default profile) refuses "
 			       "userfaultfd: eager only, the caller waits in mmap for the whole "
@@ -134,7 +134,10 @@ static void advise_on_host(struct doctor *doctor)
 {
 	const struct doctor_host *host = &doctor->host;
 
-	if (!host->close_range)
+	if (host->close_range_kills)
+		advise(doctor, "a seccomp filter kills whoever calls close_range, and with it a "
+			       "program that maps a model: set STSHIM_MODE=off, or allow the call");
+	else if (!host->close_range)
 		advise(doctor, "close_range does not work here (Linux before 5.9, or a seccomp "
 			       "filter that is older): the library declines every mapping; use a "
 			       "newer kernel or container runtime");

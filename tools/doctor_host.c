@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -89,17 +91,22 @@ static void make_trials(struct doctor_host *host)
 {
 	static void (*const trials[])(void *) = {try_uffd, try_tables, ask_hardware};
 	struct doctor_host *shared = child_share(sizeof(*shared));
+	bool killed[3] = {false};
 	struct child child;
 
 	if (!shared)
 		return;
 	*shared = *host;
-	for (unsigned i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		child_start(&child, trials[i], shared);
 		if (!child_await(&child, child_deadline(TRIAL_WITHIN)))
 			child_kill(&child);
+		else
+			killed[i] = WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGSYS;
 	}
 	*host = *shared;
+	host->uffd_kills = killed[0];
+	host->close_range_kills = killed[1];
 }
 
 /* The word in brackets: "always [madvise] never". */

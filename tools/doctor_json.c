@@ -13,7 +13,7 @@ static void add_host(cJSON *parent, const struct doctor_host *host)
 		[STN_LAZY_USER_ONLY] = "user-mode-only",
 		[STN_LAZY_FULL] = "full",
 	};
-	cJSON *object = cJSON_AddObjectToObject(parent, "host"), *uffd;
+	cJSON *object = cJSON_AddObjectToObject(parent, "host"), *uffd, *kills;
 
 	report_json_text(object, "kernel", host->kernel);
 	report_json_number(object, "page_size", host->page);
@@ -31,6 +31,11 @@ static void add_host(cJSON *parent, const struct doctor_host *host)
 	cJSON_AddBoolToObject(object, "memory_names", host->names);
 	cJSON_AddNumberToObject(object, "seccomp", (double)host->seccomp);
 	cJSON_AddNumberToObject(object, "seccomp_filters", (double)host->filters);
+	kills = cJSON_AddArrayToObject(object, "seccomp_kills");
+	if (host->uffd_kills)
+		report_json_append(kills, "userfaultfd");
+	if (host->close_range_kills)
+		report_json_append(kills, "close_range");
 	cJSON_AddBoolToObject(object, "unified", host->unified);
 	report_json_text(object, "unified_why", host->unified_why);
 	report_json_text(object, "nvidia_gpu", host->gpu);

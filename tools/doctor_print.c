@@ -29,7 +29,7 @@ static const char *uffd_text(const struct doctor_host *host)
 		snprintf(none, sizeof(none), "none: %s", strerror(host->uffd_error));
 		return none;
 	default:
-		return "none: whoever asks for it is killed";
+		return host->uffd_kills ? "none: whoever asks for it is killed" : "none";
 	}
 }
 
@@ -47,7 +47,9 @@ static void print_kernel(const struct doctor_host *host, struct report_table *ta
 	report_table_cell(table, "%s%s", uffd_text(host),
 			  host->uffd_move ? "; with UFFDIO_MOVE" : "");
 	report_table_cell(table, "close_range");
-	report_table_cell(table, "%s", yes_no(host->close_range));
+	report_table_cell(table, "%s",
+			  host->close_range_kills ? "no: whoever calls it is killed"
+						  : yes_no(host->close_range));
 	report_table_cell(table, "seccomp");
 	report_table_cell(table, "%s",
 			  host->seccomp == 2   ? "a filter"

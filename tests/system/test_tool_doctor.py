@@ -70,7 +70,7 @@ def test_schema(mount, doctor):
     }  # fmt: skip
     assert set(seen["host"]) == {
         "kernel", "page_size", "huge_page_size", "huge_pages", "userfaultfd", "close_range", "proc",
-        "memory_names", "seccomp", "seccomp_filters", "unified", "unified_why", "nvidia_gpu",
+        "memory_names", "seccomp", "seccomp_filters", "seccomp_kills", "unified", "unified_why", "nvidia_gpu",
         "library", "preloaded",
     }  # fmt: skip
     assert set(seen["host"]["userfaultfd"]) == {"kind", "through", "move"}
@@ -340,7 +340,8 @@ def test_a_seccomp_filter(doctor, suffix):
     host = as_json(result)["host"]
     assert host["seccomp"] == 2 and host["close_range"] is True
     assert host["userfaultfd"] == {"kind": "none", "through": "nothing", "move": False}
-    assert "eager only, the caller waits in mmap for the whole fill" in advice(result)
+    assert host["seccomp_kills"] == (["userfaultfd"] if suffix else [])
+    assert ("eager only, the caller waits in mmap" in advice(result)) != bool(suffix)
     assert ("kills whoever calls userfaultfd" in advice(result)) == bool(suffix)
     shown = "whoever asks for it is killed" if suffix else "Operation not permitted"
     assert f"userfaultfd      none: {shown}" in doctor(before=before).stdout
@@ -373,6 +374,15 @@ def test_a_seccomp_filter_without_close_range(mount, doctor):
         [("declined", "no-thread")],
         [],  # the line of the statistics takes a thread, too
     )
+
+
+def test_a_seccomp_filter_that_kills_for_close_range(mount, doctor):
+    """What the library would do there is said before it does it."""
+    before = [need.tool("deny"), f"{CLOSE_RANGE}:kill", "--"]
+    result = doctor("--json", mount.mountpoint / "one.safetensors", before=before)
+    assert result.returncode == 1
+    assert as_json(result)["host"]["seccomp_kills"] == ["close_range"]
+    assert "kills whoever calls close_range" in advice(result)
 
 
 def test_kinds_of_userfaultfd(doctor):

@@ -286,4 +286,4 @@ def test_the_library_believes_it(probe, run_directory, tmp_path):
     model = models.make_safetensors(tmp_path / "m.safetensors")
     probe("--json", libraries=["CUDA runtime"], STANDIN_CUDART="integrated")
     result = run(private([need.program("load"), model], run_directory), env={"STSHIM_LOG": "info"})
-    assert [line["decision"] for line in result.stats] == ["engaged"]
+    assert result.decisions("fill") == ["engaged"]
