@@ -249,6 +249,8 @@ static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		mask = stn_lock_enter(&process->pool_lock);
 		stn_staging_put(&engine->staging, one.block);
 		bad = ++lazy->failures > FAILURES;
+		if (!lazy->failed_at)
+			lazy->failed_at = lazy->plan.offset + one.first * STN_AHEAD_UNIT + 1;
 		stn_lock_leave(&process->pool_lock, mask);
 		stn_lazy_return_units(lazy, one.first, 1);
 	}
@@ -271,7 +273,8 @@ static int read_piece(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	uint64_t bytes = stn_lazy_bytes(lazy, piece->first, piece->count);
 	ssize_t got;
 
-	if (over_budget(engine, bytes))
+	if (over_budget(engine, bytes) ||
+	    __atomic_load_n(&lazy->read_bytes, __ATOMIC_RELAXED) + bytes > lazy->plan.most)
 		return -ENOMEM;
 	if (delivered_too_often(lazy, bytes))
 		return -EDQUOT;

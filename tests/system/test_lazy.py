@@ -97,7 +97,7 @@ def test_bytes_read(server, order, access):
     assert lazy.stdout == bare.stdout
     assert stats["direct_bytes"] <= LIMITS[order]
     assert stats["buffered_reads"] == 0
-    assert [line["event"] for line in lazy.stats][:1] == ["map"]
+    assert [line["event"] for line in lazy.stats][:1] == ["begin"]
     assert lazy.stats[0]["decision"] == "engaged"
 
 
@@ -134,7 +134,7 @@ def test_fork_at_random_moments(tmp_path):
     assert [kind for kind, *_ in children] == ["fork", "_Fork", "clone"]
     assert [int(count) for *_, count in children] == [0, 0, 0], result.stdout
     assert sum(int(count) for _, *counts in children for count in counts) == FORKS
-    assert [line["decision"] for line in result.stats if line["event"] == "map"] == (
+    assert [line["decision"] for line in result.stats if line["event"] == "begin"] == (
         ["engaged"] * files
     )
 
