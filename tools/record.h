@@ -13,7 +13,8 @@ struct record {
 	double time, pid;
 	bool engaged;
 	/* A map that is filled lazily has two lines: one when it begins, with nothing read yet, and
-	 * one when it ends. Only the first is counted, unless the second has another decision. */
+	 * one when it is complete or gone, if the process lives to see that. Only the first is
+	 * counted, unless the second has another decision. */
 	bool begins, lazy, counted;
 	double seconds; /* of the call; if lazy until all was there, or the map gone; 0 if it begins
 			 */

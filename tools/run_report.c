@@ -135,14 +135,16 @@ static char *signed_bytes(int64_t bytes, char out[REPORT_BYTES + 1])
 static void add_row(struct report_table *table, const struct row *row)
 {
 	char text[REPORT_BYTES + 1];
+	/* Filled lazily, and never finished. */
+	bool unknown = row->engaged && row->bytes == 0;
 
 	report_table_cell(table, "%s", *row->path ? row->path : "(unknown)");
 	report_table_cell(table, "%s", report_bytes(row->size, text));
 	report_table_cell(table, "%s", row->decision);
 	report_table_cell(table, "%llu", (unsigned long long)row->times);
-	report_table_cell(table, "%.3f", row->seconds);
+	report_table_cell(table, unknown ? "-" : "%.3f", row->seconds);
 	report_table_cell(table, rate(row) > 0 ? "%.2f" : "-", rate(row));
-	report_table_cell(table, "%s", report_bytes(row->memory, text));
+	report_table_cell(table, "%s", unknown ? "-" : report_bytes(row->memory, text));
 	report_table_cell(table, "%s", report_bytes(row->huge, text));
 	report_table_cell(table, "%s", signed_bytes(row->cache, text));
 }

@@ -11,7 +11,7 @@ import pytest
 from support import models, need
 from support.cgroup import Cgroup
 from support.fuse import FuseServer
-from support.run import run
+from support.run import mapped, run
 from support.tool import as_json, stshim
 
 MIB = 1 << 20
@@ -139,8 +139,7 @@ def test_it_decides_as_the_library_does(files, mount, doctor, tmp_path, name, va
         result = doctor("--json", path, env=variables)
         assert decisions(result) == [decision]
         assert result.returncode == (0 if decision[0] == "engaged" else 1)
-        stats = run([need.program("load"), path], env=variables).stats
-        stats = [line for line in stats if line["event"] != "begin"]
+        stats = mapped(run([need.program("load"), path], env=variables).stats)
     finally:
         if place == "memory":
             path.unlink()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import need
-from support.run import run
+from support.run import mapped, run
 from support.tool import as_json, stshim
 
 LIMIT = 2.0
@@ -286,4 +286,4 @@ def test_the_library_believes_it(probe, run_directory, tmp_path):
     model = models.make_safetensors(tmp_path / "m.safetensors")
     probe("--json", libraries=["CUDA runtime"], STANDIN_CUDART="integrated")
     result = run(private([need.program("load"), model], run_directory), env={"STSHIM_LOG": "info"})
-    assert result.decisions("fill") == ["engaged"]
+    assert [line["decision"] for line in mapped(result.stats)] == ["engaged"]

@@ -55,7 +55,7 @@ def test_of_the_library(tmp_path):
         for name in (MODEL, BIG):
             env = {"STSHIM_STATS": target}
             paths_ = [server.mountpoint / name, files() / MODEL]
-            ended(run([need.program("load"), *paths_], env=env))
+            ended(run([need.program("load"), "-z300", *paths_], env=env))
         mountpoint = server.mountpoint
     value = seen(target)
     by_path = {item["path"]: item for item in value["files"]}
@@ -109,10 +109,10 @@ def test_lazy_lines(tmp_path):
     path = write(
         tmp_path,
         line(event="begin", note="lazy", seconds=0.25, direct_bytes=0),
-        line(time=1002, note="lazy", seconds=1.5, direct_bytes=30),
+        line(time=1002, event="end", note="lazy", seconds=1.5, direct_bytes=30),
         line(time=1003, seconds=0.75),
         line(time=1004, path="/m/b", event="begin", note="lazy", direct_bytes=0),
-        line(time=1005, path="/m/b", note="lazy", decision="abandoned", reason="io-error",
+        line(time=1005, path="/m/b", event="end", note="lazy", decision="abandoned", reason="io-error",
              direct_bytes=7),
     )  # fmt: skip
     first, second = seen(path)["files"]
