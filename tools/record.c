@@ -43,11 +43,8 @@ static const char *missing_field(const cJSON *line)
 /* What of the line depends on how the map is filled. */
 static void read_fill(const cJSON *line, struct record *out)
 {
-	const char *note = text(line, "note");
-
 	out->begins = strcmp(text(line, "event"), "begin") == 0;
-	out->lazy = out->begins || strcmp(text(line, "event"), "end") == 0 ||
-		    strncmp(note ? note : "", "lazy", 4) == 0;
+	out->lazy = out->begins || strcmp(text(line, "event"), "end") == 0;
 	out->counted = !out->engaged || out->begins || !out->lazy;
 	out->seconds = out->begins ? 0 : number(line, "seconds");
 	out->bytes = count(line, "bytes");

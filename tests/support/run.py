@@ -39,12 +39,7 @@ class Result:
 def mapped(lines):
     """Of stats lines those that say what became of a call of mmap: one a mapping, however it is
     filled."""
-    return [
-        line
-        for line in lines
-        if line["event"] in ("map", "begin")
-        or (line["event"] == "fill" and not line["note"].startswith("lazy"))
-    ]
+    return [line for line in lines if line["event"] in ("map", "fill", "begin")]
 
 
 def environment(preload, env):
