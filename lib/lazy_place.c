@@ -88,7 +88,6 @@ static int put_piece(const struct stn_lazy *lazy, const struct stn_lazy_piece *p
 		if (region.lazy == lazy->id)
 			rc = put(lazy, region.start, piece->block + (region.start - start),
 				 region.end - region.start);
-	stn_uffd_wake(lazy->uffd, (void *)start, end - start);
 	return rc;
 }
 
@@ -245,6 +244,8 @@ void stn_lazy_place(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_PLACING, now);
 	stn_lazy_tell(engine, lazy);
 	stn_lock_leave(&process->pool_lock, mask);
+	/* Not before that: a page may have been dropped again already, which is then repaired. */
+	stn_lazy_wake(lazy, piece->first, piece->count);
 }
 
 /* Takes a piece that is kept back, to be placed; false if there is none. */
