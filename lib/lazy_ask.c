@@ -67,7 +67,11 @@ void stn_lazy_cut(uint32_t id, uintptr_t start, uintptr_t end)
 
 		units_of(lazy, start, end, &first, &count);
 		cut(lazy, first, count);
-		lazy->wake = lazy->published = true;
+		lazy->published = true;
+		if (lazy->wake_from == lazy->wake_to)
+			lazy->wake_from = first;
+		lazy->wake_from = (uint32_t)stn_min(lazy->wake_from, first);
+		lazy->wake_to = (uint32_t)stn_max(lazy->wake_to, first + count);
 	}
 	stn_lock_leave(&process->pool_lock, mask);
 	if (lazy)

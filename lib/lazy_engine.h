@@ -60,7 +60,8 @@ struct stn_lazy {
 	bool recorded;	/* the journal has it */
 	bool to_record; /* the journal is to have it now */
 	bool drawn;	/* a progress bar has been begun */
-	bool wake;	/* parts have gone for which threads may wait */
+	uint32_t wake_from,
+		wake_to; /* units that have gone, for which threads may wait; none: equal */
 	enum stn_decision outcome; /* what the journal will say */
 	uint32_t failures;	   /* units that could not be read */
 	uint64_t header;	   /* bytes of the header that were asked for, 0: none yet */
