@@ -85,6 +85,7 @@ struct stn_lazy_engine {
 	bool serving;	    /* a thread waits for faults */
 	bool deaf; /* it is told of none, or nobody reads: all mappings are given up. That thread's
 		    */
+	int error; /* -errno: why that is so */
 	int epoll; /* -1 while none does */
 	int bell;  /* a userfaultfd whose only page is bell_page; -1 while none does */
 	char *bell_page;      /* constant */

@@ -35,14 +35,14 @@ int stn_lazy_watch(const struct stn_lazy_engine *engine, const struct stn_lazy *
 static int open_serving(const struct stn_lazy_engine *engine, int *epoll, int *bell)
 {
 	bool user_only;
+	int rc;
 
 	*epoll = (int)stn_sys_call(SYS_epoll_create1, O_CLOEXEC, 0, 0, 0, 0, 0);
 	*bell = stn_uffd_open(&user_only);
 	if (*epoll < 0 || *bell < 0)
-		return -EMFILE;
-	if (stn_uffd_register(*bell, engine->bell_page, stn_page_size()) < 0)
-		return -EINVAL;
-	return watch(*epoll, *bell, BELL);
+		return *epoll < 0 ? *epoll : *bell;
+	rc = stn_uffd_register(*bell, engine->bell_page, stn_page_size());
+	return rc < 0 ? rc : watch(*epoll, *bell, BELL);
 }
 
 /* Starts to serve what is in the table. */
@@ -222,12 +222,13 @@ static void serve_faults(struct stn_lazy_engine *engine, uint64_t index)
 
 /* The thread is not told of faults any more, or nobody reads: all mappings are to be given up, and
  * who rings must not wait. */
-static void go_deaf(struct stn_lazy_engine *engine)
+static void go_deaf(struct stn_lazy_engine *engine, int error)
 {
 	struct stn_process *process = stn_process_peek();
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
 
 	engine->deaf = true;
+	engine->error = error;
 	if (engine->bell >= 0)
 		stn_sys_close(engine->bell);
 	engine->bell = -1;
@@ -246,7 +247,7 @@ static void answer_bell(struct stn_lazy_engine *engine)
 			rc = stn_uffd_wake(engine->bell, engine->bell_page, stn_page_size());
 	}
 	if (rc < 0)
-		go_deaf(engine);
+		go_deaf(engine, rc);
 }
 
 /* The threads that the crew may have: this one, the readers, those that wait for a server that will
@@ -357,7 +358,7 @@ static bool look_around(struct stn_lazy_engine *engine, bool *busy)
 		if (engine->lazies[i])
 			look_after(engine, engine->lazies[i]);
 	if (!find_readers(engine))
-		go_deaf(engine);
+		go_deaf(engine, -EAGAIN);
 	mask = stn_lock_enter(&process->pool_lock);
 	*busy = is_busy(engine);
 	left = engine->count != 0;
@@ -381,7 +382,7 @@ static void wait(struct stn_lazy_engine *engine, bool busy)
 	count = stn_sys_call(SYS_epoll_pwait, engine->epoll, (long)events, 8, busy ? TICK : -1, 0,
 			     0);
 	if (count < 0 && count != interrupted)
-		go_deaf(engine);
+		go_deaf(engine, (int)count);
 	for (long i = 0; i < count; i++) {
 		if (events[i].data.u64 == BELL)
 			answer_bell(engine);
@@ -393,10 +394,12 @@ static void wait(struct stn_lazy_engine *engine, bool busy)
 void stn_lazy_run_serve(struct stn_lazy_engine *engine)
 {
 	bool busy;
+	int rc;
 
 	engine->deaf = false;
-	if (begin_serving(engine) < 0)
-		go_deaf(engine);
+	rc = begin_serving(engine);
+	if (rc < 0)
+		go_deaf(engine, rc);
 	while (look_around(engine, &busy))
 		wait(engine, busy);
 }
