@@ -103,6 +103,10 @@ uint64_t stn_lazy_holes(void);
  * process. No lock held. */
 void stn_lazy_report_all(void);
 
+/* The program has given [start, end) another access: children get it too. No lock held, not for
+ * signal handlers. */
+void stn_lazy_reprotect(uintptr_t start, uintptr_t end, int prot);
+
 /*
  * The three moments of a fork. A child inherits what is filled; the holes in it become the file's
  * own mapping. In a child that runs no handlers (_Fork, a raw clone) the memory is missing as a

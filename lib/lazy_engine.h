@@ -12,9 +12,10 @@
 #include "process.h"
 #include "staging.h"
 
-#define STN_LAZIES     256u /* mappings at a time; others are filled eagerly */
-#define STN_LAZY_KEPT  32u  /* pieces of a mapping that are read and kept back */
-#define STN_LAZY_BLOCK ((uint64_t)STN_STAGING_BLOCK)
+#define STN_LAZIES	  256u /* mappings at a time; others are filled eagerly */
+#define STN_LAZY_KEPT	  32u  /* pieces of a mapping that are read and kept back */
+#define STN_LAZY_ACCESSES 16u  /* parts of a mapping with another access that are remembered */
+#define STN_LAZY_BLOCK	  ((uint64_t)STN_STAGING_BLOCK)
 
 /* The state of one unit (STN_AHEAD_UNIT bytes) of a mapping. */
 enum stn_unit {
@@ -35,6 +36,12 @@ enum stn_unit {
 struct stn_lazy_piece {
 	uint32_t first, count;
 	char *block; /* their bytes, if they are kept back */
+};
+
+/* A part of a mapping that the program has given another access. */
+struct stn_lazy_access {
+	uintptr_t start, end;
+	int prot;
 };
 
 /* One mapping. Everything under the pool's lock but the plan, and what steps use by themselves. */
@@ -74,6 +81,8 @@ struct stn_lazy {
 	uint32_t most_running;
 	struct stn_ahead ahead;
 	struct stn_lazy_piece kept[STN_LAZY_KEPT];
+	struct stn_lazy_access access[STN_LAZY_ACCESSES]; /* in their order */
+	uint32_t accesses;
 	uint8_t *inherited; /* bits: units that a child of the fork in progress has */
 	uint8_t unit[];	    /* enum stn_unit */
 };
@@ -188,7 +197,8 @@ struct stn_lazy *stn_lazy_find(const struct stn_lazy_engine *engine, uint32_t id
 /* Takes a mapping out of the table. Pool lock held. */
 void stn_lazy_unlink(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
 
-/* In a child: no mapping is being filled lazily. */
+/* In a child, also of one that ran no handlers (_Fork), which has its parent's table: no mapping is
+ * being filled lazily. */
 void stn_lazy_forget_all(void);
 
 /* Accounts for a read that has ended. Pool lock held. */

@@ -16,17 +16,21 @@
 
 struct stn_lazy *stn_lazy_fork_table[STN_LAZIES];
 
-/* Calls madvise for what is registered of units [first, end). */
-static void advise(const struct stn_lazy *lazy, uint32_t first, uint32_t end, int advice)
+/* Calls madvise for what is registered of units [first, end). False if the kernel has refused that
+ * for some of it. */
+static bool advise(const struct stn_lazy *lazy, uint32_t first, uint32_t end, int advice)
 {
 	uintptr_t at = (uintptr_t)lazy->plan.memory + first * STN_AHEAD_UNIT;
 	uintptr_t limit =
 		at + stn_round_up(stn_lazy_bytes(lazy, first, end - first), stn_page_size());
 	struct stn_region region;
+	bool done = true;
 
 	for (; stn_region_find(at, limit, &region); at = region.end)
 		if (region.lazy == lazy->id)
-			stn_sys_madvise((void *)region.start, region.end - region.start, advice);
+			done &= stn_sys_madvise((void *)region.start, region.end - region.start,
+						advice) == 0;
+	return done;
 }
 
 /* Makes the filled units heritable, then marks them. Pool lock held. */
@@ -39,7 +43,11 @@ static void prepare(struct stn_lazy *lazy)
 			i++;
 		if (i == first)
 			continue;
-		advise(lazy, first, i, MADV_DOFORK);
+		/* With too many areas: a child has the file's bytes for what nobody can have stored
+		 * into, and for the rest nothing. */
+		if (!advise(lazy, first, i, MADV_DOFORK) && !(lazy->plan.prot & PROT_WRITE) &&
+		    !lazy->accesses)
+			continue;
 		for (uint32_t unit = first; unit < i; unit++)
 			lazy->inherited[unit / 8] |= (uint8_t)(1 << unit % 8);
 	}
@@ -92,8 +100,12 @@ void stn_lazy_fork_prepare(void)
 	struct stn_process *process = stn_lazy_any() ? stn_process_get() : NULL;
 	uint64_t mask;
 
-	if (!process || !process->lazy)
+	if (!process)
 		return;
+	if (!process->lazy) {
+		stn_lazy_forget_all();
+		return;
+	}
 	await_placed(process);
 	mask = stn_lock_enter(&process->pool_lock);
 	process->lazy->forks++;
@@ -126,6 +138,18 @@ void stn_lazy_fork_parent(void)
 	stn_lock_leave(&process->pool_lock, mask);
 }
 
+/* Gives what has been filled up the access that the program had given it. */
+static void restore_access(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end)
+{
+	for (uint32_t i = 0; i < lazy->accesses; i++) {
+		const struct stn_lazy_access *access = &lazy->access[i];
+		uintptr_t from = stn_max(start, access->start), to = stn_min(end, access->end);
+
+		if (from < to)
+			stn_sys_mprotect((void *)from, to - from, access->prot);
+	}
+}
+
 /* Fills [start, end), which the child has not inherited, up with the file's own mapping. */
 static void fill_up(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end)
 {
@@ -141,10 +165,11 @@ static void fill_up(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end)
 		/* What is mapped there already has been filled since the marks were set, or is a
 		 * stranger's. */
 		place = stn_sys_mmap((void *)piece.start, size, PROT_NONE, flags, -1, 0);
-		if (place == (void *)piece.start)
-			stn_region_replace(piece.start, piece.end, stn_area_give_back,
-					   lazy->plan.prot, &piece);
-		else if (!stn_sys_failed(place))
+		if (place == (void *)piece.start &&
+		    stn_region_replace(piece.start, piece.end, stn_area_give_back, lazy->plan.prot,
+				       &piece))
+			restore_access(lazy, piece.start, piece.end);
+		else if (place != (void *)piece.start && !stn_sys_failed(place))
 			stn_sys_munmap(place, size);
 	}
 }

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "../lib/giveback.h"
+#include "../lib/lazy.h"
 #include "../lib/page.h"
 #include "../lib/region.h"
 #include "real.h"
@@ -39,13 +40,26 @@ static bool allows(void *address, size_t length, int prot)
 	return !forbidden;
 }
 
+/* Lets lazy fill know of an access that the kernel has granted. Returns the kernel's answer. */
+static int grant(void *address, size_t length, int prot, int rc)
+{
+	uintptr_t start = (uintptr_t)address;
+
+	if (rc == 0 && stn_lazy_any())
+		stn_lazy_reprotect(start, start + stn_round_up(length, stn_page_size()), prot);
+	return rc;
+}
+
 STN_EXPORT int mprotect(void *address, size_t length, int prot)
 {
-	return allows(address, length, prot) ? stn_real.mprotect(address, length, prot) : -1;
+	if (!allows(address, length, prot))
+		return -1;
+	return grant(address, length, prot, stn_real.mprotect(address, length, prot));
 }
 
 STN_EXPORT int pkey_mprotect(void *address, size_t length, int prot, int key)
 {
-	return allows(address, length, prot) ? stn_real.pkey_mprotect(address, length, prot, key)
-					     : -1;
+	if (!allows(address, length, prot))
+		return -1;
+	return grant(address, length, prot, stn_real.pkey_mprotect(address, length, prot, key));
 }

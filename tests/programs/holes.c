@@ -233,10 +233,67 @@ static void descended(const char *path)
 		_exit(0);
 }
 
+static void store_in_child(void *map)
+{
+	size_t page = page_size();
+
+	print_store("read-only", (unsigned char *)map + 20 * page);
+	print_store("writable", (unsigned char *)map + 200 * page);
+	print_store("read-only again", (unsigned char *)map + 300 * page);
+	print_read("none", (unsigned char *)map + 500 * page);
+}
+
+/* A child has the access that its parent has set, where nothing has been read too. */
+static void inherited(const char *path)
+{
+	unsigned char *map = map_read(path);
+	size_t page = page_size();
+
+	mprotect(map + 100 * page, 300 * page, PROT_READ | PROT_WRITE);
+	mprotect(map + 300 * page, 50 * page, PROT_READ);
+	mprotect(map + 450 * page, 100 * page, PROT_NONE);
+	in_child("child", store_in_child, map);
+}
+
+static unsigned char stored;
+
+/* What the program has stored is there, or nothing is. */
+static void look_for_store(void *map)
+{
+	unsigned char value = stored;
+
+	if (try_read(map, &value) == DONE && value != stored)
+		say("wrong");
+}
+
+/* A child of a child that ran no handlers. */
+static void twice(const char *path)
+{
+	unsigned char *map = map_write(path);
+	pid_t child;
+
+	map[0] ^= 0xff;
+	stored = map[0];
+	child = _Fork();
+	if (child == 0) {
+		in_child("grandchild", look_for_store, map);
+		_exit(0);
+	}
+	print_end("child", child);
+}
+
 static const struct test_case table[] = {
-	{"many", many},		  {"locked", locked},		{"reused", reused},
-	{"dropped", dropped},	  {"reprotected", reprotected}, {"observed", observed},
-	{"signalled", signalled}, {"borrowed", borrowed},	{"descended", descended},
+	{"many", many},
+	{"locked", locked},
+	{"reused", reused},
+	{"dropped", dropped},
+	{"reprotected", reprotected},
+	{"observed", observed},
+	{"signalled", signalled},
+	{"borrowed", borrowed},
+	{"descended", descended},
+	{"inherited", inherited},
+	{"twice", twice},
 };
 
 CASES_MAIN(table)

@@ -3,6 +3,7 @@
 files that are far larger than memory."""
 
 import contextlib
+import os
 import random
 import struct
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from compare import MIB, MODEL, both, cases, ended, mounted, place
-from support import need
+from support import models, need
 from support.fuse import FuseServer
 from support.run import run
 
@@ -66,6 +67,27 @@ def test_server_stops(wait, tmp_path):
     ]
     seconds = [int(line.split(" in ")[1].split()[0]) for line in lines[1:-1]]
     assert max(seconds) <= 4, result.stdout
+
+
+SEEDS = int(os.environ.get("STN_TEST_SEEDS", "6"))
+
+
+def test_chaos(tmp_path):
+    """Four threads do all that may be done to a private map, at random; every byte is right."""
+    need.library()
+    source = tmp_path / "source"
+    source.mkdir()
+    names = [f"{i}.safetensors" for i in range(12)]
+    for i, name in enumerate(names):
+        models.random_file(source / name, 2 * MIB + 300_017 * i, seed=i)
+    first = random.randrange(1 << 20)
+    with FuseServer(source, delay_ms=0.2, keep_cache=True) as server:
+        for seed in range(first, first + SEEDS):
+            maps = [server.mountpoint / name for name in names]
+            command = [need.program("chaos"), seed, 100, source, *maps]
+            result = ended(run(command, env={"STSHIM_FILL": "lazy"}, timeout=90))
+            assert (result.returncode, result.stdout) == (0, "wrong: 0\n"), seed
+            assert any(line["event"] == "begin" for line in result.stats)
 
 
 SPARSE = """
