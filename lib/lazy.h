@@ -103,8 +103,10 @@ uint64_t stn_lazy_holes(void);
  * process. No lock held. */
 void stn_lazy_report_all(void);
 
-/* The program has given [start, end) another access: children get it too. No lock held, not for
- * signal handlers. */
+/*
+ * The program is about to give [start, end) another access: what becomes the file's own mapping at
+ * the same moment gets it too, and so does a child. No lock held.
+ */
 void stn_lazy_reprotect(uintptr_t start, uintptr_t end, int prot);
 
 /*

@@ -266,6 +266,17 @@ static void note_access(struct stn_lazy *lazy, uintptr_t start, uintptr_t end, i
 	lazy->accesses = kept;
 }
 
+void stn_lazy_restore_access(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end)
+{
+	for (uint32_t i = 0; i < lazy->accesses; i++) {
+		const struct stn_lazy_access *access = &lazy->access[i];
+		uintptr_t from = stn_max(start, access->start), to = stn_min(end, access->end);
+
+		if (from < to)
+			stn_sys_mprotect((void *)from, to - from, access->prot);
+	}
+}
+
 void stn_lazy_reprotect(uintptr_t start, uintptr_t end, int prot)
 {
 	struct stn_process *process = stn_lazy_any() ? stn_process_get() : NULL;

@@ -167,6 +167,10 @@ void stn_lazy_place(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 /* Has whoever waits for a piece of a mapping look again. No lock held. */
 void stn_lazy_wake(const struct stn_lazy *lazy, uint32_t first, uint32_t count);
 
+/* Gives what has become the file's own mapping the access that the program has given it. Pool lock
+ * held, or in a child. */
+void stn_lazy_restore_access(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end);
+
 /* Tells whoever waits in stn_lazy_fill. Pool lock held. */
 void stn_lazy_tell(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
 

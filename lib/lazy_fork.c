@@ -138,18 +138,6 @@ void stn_lazy_fork_parent(void)
 	stn_lock_leave(&process->pool_lock, mask);
 }
 
-/* Gives what has been filled up the access that the program had given it. */
-static void restore_access(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end)
-{
-	for (uint32_t i = 0; i < lazy->accesses; i++) {
-		const struct stn_lazy_access *access = &lazy->access[i];
-		uintptr_t from = stn_max(start, access->start), to = stn_min(end, access->end);
-
-		if (from < to)
-			stn_sys_mprotect((void *)from, to - from, access->prot);
-	}
-}
-
 /* Fills [start, end), which the child has not inherited, up with the file's own mapping. */
 static void fill_up(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end)
 {
@@ -168,7 +156,7 @@ static void fill_up(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end)
 		if (place == (void *)piece.start &&
 		    stn_region_replace(piece.start, piece.end, stn_area_give_back, lazy->plan.prot,
 				       &piece))
-			restore_access(lazy, piece.start, piece.end);
+			stn_lazy_restore_access(lazy, piece.start, piece.end);
 		else if (place != (void *)piece.start && !stn_sys_failed(place))
 			stn_sys_munmap(place, size);
 	}

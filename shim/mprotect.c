@@ -40,26 +40,28 @@ static bool allows(void *address, size_t length, int prot)
 	return !forbidden;
 }
 
-/* Lets lazy fill know of an access that the kernel has granted. Returns the kernel's answer. */
-static int grant(void *address, size_t length, int prot, int rc)
+/* Lets lazy fill know of the access that is asked for: before the kernel, lest what becomes the
+ * file's own mapping just then keeps the old one. */
+static void announce(void *address, size_t length, int prot)
 {
 	uintptr_t start = (uintptr_t)address;
 
-	if (rc == 0 && stn_lazy_any())
+	if (stn_lazy_any())
 		stn_lazy_reprotect(start, start + stn_round_up(length, stn_page_size()), prot);
-	return rc;
 }
 
 STN_EXPORT int mprotect(void *address, size_t length, int prot)
 {
 	if (!allows(address, length, prot))
 		return -1;
-	return grant(address, length, prot, stn_real.mprotect(address, length, prot));
+	announce(address, length, prot);
+	return stn_real.mprotect(address, length, prot);
 }
 
 STN_EXPORT int pkey_mprotect(void *address, size_t length, int prot, int key)
 {
 	if (!allows(address, length, prot))
 		return -1;
-	return grant(address, length, prot, stn_real.pkey_mprotect(address, length, prot, key));
+	announce(address, length, prot);
+	return stn_real.pkey_mprotect(address, length, prot, key);
 }
