@@ -7,6 +7,7 @@
  */
 #include "lazy_engine.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "area.h"
@@ -16,21 +17,39 @@
 
 struct stn_lazy *stn_lazy_fork_table[STN_LAZIES];
 
-/* Calls madvise for what is registered of units [first, end). False if the kernel has refused that
- * for some of it. */
-static bool advise(const struct stn_lazy *lazy, uint32_t first, uint32_t end, int advice)
+static bool refused; /* the kernel did, since this was last looked at; pool lock */
+
+/* "Replacements" that leave memory and record as they are: what is called with regions_lock held
+ * cannot be unmapped, or become the file's own mapping, in between. */
+static int inherit(const struct stn_region *piece, int id)
+{
+	if ((int)piece->lazy == id)
+		refused |= stn_sys_madvise((void *)piece->start, piece->end - piece->start,
+					   MADV_DOFORK) < 0;
+	return -EAGAIN;
+}
+
+static int withhold(const struct stn_region *piece, int id)
+{
+	if ((int)piece->lazy == id)
+		stn_sys_madvise((void *)piece->start, piece->end - piece->start, MADV_DONTFORK);
+	return -EAGAIN;
+}
+
+/* Calls one of these for what is registered of units [first, end). False if the kernel has refused
+ * it for some of that. Pool lock held. */
+static bool advise(const struct stn_lazy *lazy, uint32_t first, uint32_t end,
+		   stn_region_replacement *how)
 {
 	uintptr_t at = (uintptr_t)lazy->plan.memory + first * STN_AHEAD_UNIT;
 	uintptr_t limit =
 		at + stn_round_up(stn_lazy_bytes(lazy, first, end - first), stn_page_size());
 	struct stn_region region;
-	bool done = true;
 
+	refused = false;
 	for (; stn_region_find(at, limit, &region); at = region.end)
-		if (region.lazy == lazy->id)
-			done &= stn_sys_madvise((void *)region.start, region.end - region.start,
-						advice) == 0;
-	return done;
+		stn_region_replace(region.start, region.end, how, (int)lazy->id, &region);
+	return !refused;
 }
 
 /* Makes the filled units heritable, then marks them. Pool lock held. */
@@ -45,7 +64,7 @@ static void prepare(struct stn_lazy *lazy)
 			continue;
 		/* With too many areas: a child has the file's bytes for what nobody can have stored
 		 * into, and for the rest nothing. */
-		if (!advise(lazy, first, i, MADV_DOFORK) && !(lazy->plan.prot & PROT_WRITE) &&
+		if (!advise(lazy, first, i, inherit) && !(lazy->plan.prot & PROT_WRITE) &&
 		    !lazy->accesses)
 			continue;
 		for (uint32_t unit = first; unit < i; unit++)
@@ -118,7 +137,7 @@ void stn_lazy_fork_prepare(void)
 /* Takes the marks off a mapping and makes all of it unheritable. Pool lock held. */
 static void restore(struct stn_lazy *lazy)
 {
-	advise(lazy, 0, lazy->units, MADV_DONTFORK);
+	advise(lazy, 0, lazy->units, withhold);
 	memset(lazy->inherited, 0, (lazy->units + 7) / 8);
 }
 
