@@ -39,15 +39,7 @@ struct stn_lazy_plan {
 	uint64_t timeout;	  /* nanoseconds without progress; 0 = wait for ever */
 };
 
-/* Which kind of userfaultfd this process gets. */
-enum stn_lazy_kind {
-	STN_LAZY_UNKNOWN, /* nobody has asked yet */
-	STN_LAZY_NONE,
-	STN_LAZY_USER_ONLY, /* system calls that touch a hole fail */
-	STN_LAZY_FULL,
-};
-
-/* What is known of that. A relaxed load. */
+/* What is known of the kind of userfaultfd that this process gets. A relaxed load. */
 enum stn_lazy_kind stn_lazy_kind(void);
 
 /* Finds it out, on a thread of the pool. No lock held. */
@@ -98,10 +90,6 @@ void stn_lazy_expect_random(uintptr_t start, uintptr_t end, bool random);
 
 /* Bytes that are missing of all mappings. Pool lock held. */
 uint64_t stn_lazy_holes(void);
-
-/* Writes to the journal what has been read of mappings that are not complete; for the end of the
- * process. No lock held. */
-void stn_lazy_report_all(void);
 
 /*
  * The program is about to give [start, end) another access: what becomes the file's own mapping at
