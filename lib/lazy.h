@@ -92,6 +92,12 @@ void stn_lazy_expect_random(uintptr_t start, uintptr_t end, bool random);
 uint64_t stn_lazy_holes(void);
 
 /*
+ * The program is about to give [start, end) another access: what becomes the file's own mapping at
+ * the same moment gets it too, and so does a child. No lock held.
+ */
+void stn_lazy_reprotect(uintptr_t start, uintptr_t end, int prot);
+
+/*
  * The three moments of a fork. A child inherits what is filled; the holes in it become the file's
  * own mapping. In a child that runs no handlers (_Fork, a raw clone) the memory is missing as a
  * whole.
