@@ -137,6 +137,18 @@ enum stn_decision stn_policy_screen(const struct stn_facts *facts)
 	return decision;
 }
 
+enum stn_decision stn_policy_read(const struct stn_facts *facts)
+{
+	enum stn_decision decision = screen_file(facts);
+
+	if (decision == STN_ENGAGED)
+		decision = screen_place(facts);
+	if (decision == STN_ENGAGED && facts->file_system != STN_FS_FUSE &&
+	    facts->delivered + stn_policy_bytes(facts) > 2 * facts->file_size)
+		decision = STN_DECLINED_REREAD;
+	return decision;
+}
+
 uint64_t stn_policy_bytes(const struct stn_facts *facts)
 {
 	uint64_t left = facts->file_size - facts->offset;

@@ -71,6 +71,13 @@ struct stn_facts {
  */
 enum stn_decision stn_policy_screen(const struct stn_facts *facts);
 
+/*
+ * Decides about read() of the file at offset; prot, flags and fits do not count. Provisional while
+ * unified is false and not known. Bytes delivered count where the file is not on FUSE: there the
+ * page cache answers repeated reads faster than we do, on FUSE it is what may hang.
+ */
+enum stn_decision stn_policy_read(const struct stn_facts *facts);
+
 /* Decides with everything known. */
 enum stn_decision stn_policy_decide(const struct stn_facts *facts);
 

@@ -131,6 +131,45 @@ static int raw_msync(void *address, size_t length, int flags)
 	return (int)finish(stn_sys_call(SYS_msync, (long)address, (long)length, flags, 0, 0, 0));
 }
 
+static ssize_t raw_read(int fd, void *buffer, size_t length)
+{
+	return finish(stn_sys_read(fd, buffer, length));
+}
+
+static ssize_t raw_read_chk(int fd, void *buffer, size_t length, size_t size)
+{
+	if (length > size)
+		__builtin_trap();
+	return raw_read(fd, buffer, length);
+}
+
+static ssize_t raw_pread(int fd, void *buffer, size_t length, off_t offset)
+{
+	return finish(stn_sys_pread(fd, buffer, length, (uint64_t)offset));
+}
+
+static ssize_t raw_pread_chk(int fd, void *buffer, size_t length, off_t offset, size_t size)
+{
+	if (length > size)
+		__builtin_trap();
+	return raw_pread(fd, buffer, length, offset);
+}
+
+static ssize_t raw_readv(int fd, const struct iovec *pieces, int count)
+{
+	return finish(stn_sys_call(SYS_readv, fd, (long)pieces, count, 0, 0, 0));
+}
+
+static ssize_t raw_preadv(int fd, const struct iovec *pieces, int count, off_t offset)
+{
+	return finish(stn_sys_preadv(fd, pieces, count, (uint64_t)offset));
+}
+
+static ssize_t raw_preadv2(int fd, const struct iovec *pieces, int count, off_t offset, int flags)
+{
+	return finish(stn_sys_call(SYS_preadv2, fd, (long)pieces, count, offset, 0, flags));
+}
+
 static int raw_fadvise(int fd, off_t offset, off_t length, int advice)
 {
 	return -stn_sys_fadvise(fd, (uint64_t)offset, (uint64_t)length, advice);
@@ -166,6 +205,17 @@ struct stn_real stn_real = {
 	.mlock2 = raw_mlock2,
 	.mlockall = raw_mlockall,
 	.msync = raw_msync,
+	.read = raw_read,
+	.read_chk = raw_read_chk,
+	.pread = raw_pread,
+	.pread64 = raw_pread,
+	.pread_chk = raw_pread_chk,
+	.pread64_chk = raw_pread_chk,
+	.readv = raw_readv,
+	.preadv = raw_preadv,
+	.preadv64 = raw_preadv,
+	.preadv2 = raw_preadv2,
+	.preadv64v2 = raw_preadv2,
 	.posix_fadvise = raw_fadvise,
 	.posix_fadvise64 = raw_fadvise,
 	.readahead = raw_readahead,
@@ -198,6 +248,17 @@ void stn_real_resolve(void)
 		{"mlock2", &stn_real.mlock2},
 		{"mlockall", &stn_real.mlockall},
 		{"msync", &stn_real.msync},
+		{"read", &stn_real.read},
+		{"__read_chk", &stn_real.read_chk},
+		{"pread", &stn_real.pread},
+		{"pread64", &stn_real.pread64},
+		{"__pread_chk", &stn_real.pread_chk},
+		{"__pread64_chk", &stn_real.pread64_chk},
+		{"readv", &stn_real.readv},
+		{"preadv", &stn_real.preadv},
+		{"preadv64", &stn_real.preadv64},
+		{"preadv2", &stn_real.preadv2},
+		{"preadv64v2", &stn_real.preadv64v2},
 		{"posix_fadvise", &stn_real.posix_fadvise},
 		{"posix_fadvise64", &stn_real.posix_fadvise64},
 		{"readahead", &stn_real.readahead},

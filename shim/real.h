@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 typedef int stn_open_function(const char *path, int flags, ...);
 typedef int stn_openat_function(int directory, const char *path, int flags, ...);
@@ -23,6 +24,12 @@ typedef int stn_openat_2_function(int directory, const char *path, int flags);
 typedef FILE *stn_fopen_function(const char *path, const char *mode);
 typedef void *stn_mmap_function(void *address, size_t length, int prot, int flags, int fd,
 				off_t offset);
+typedef ssize_t stn_pread_function(int fd, void *buffer, size_t length, off_t offset);
+typedef ssize_t stn_pread_chk_function(int fd, void *buffer, size_t length, off_t offset,
+				       size_t size);
+typedef ssize_t stn_preadv_function(int fd, const struct iovec *pieces, int count, off_t offset);
+typedef ssize_t stn_preadv2_function(int fd, const struct iovec *pieces, int count, off_t offset,
+				     int flags);
 typedef int stn_fadvise_function(int fd, off_t offset, off_t length, int advice);
 
 /* Reads the optional mode argument behind flags into mode, which stays as it is where the call has
@@ -55,6 +62,13 @@ struct stn_real {
 	int (*mlock2)(const void *address, size_t length, unsigned flags);
 	int (*mlockall)(int flags);
 	int (*msync)(void *address, size_t length, int flags);
+	ssize_t (*read)(int fd, void *buffer, size_t length);
+	ssize_t (*read_chk)(int fd, void *buffer, size_t length, size_t size);
+	stn_pread_function *pread, *pread64;
+	stn_pread_chk_function *pread_chk, *pread64_chk;
+	ssize_t (*readv)(int fd, const struct iovec *pieces, int count);
+	stn_preadv_function *preadv, *preadv64;
+	stn_preadv2_function *preadv2, *preadv64v2;
 	stn_fadvise_function *posix_fadvise, *posix_fadvise64;
 	ssize_t (*readahead)(int fd, off_t offset, size_t count);
 	/* glibc's form of pthread_atfork; NULL in other libcs. */

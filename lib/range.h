@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A range of a model file that is to get into a program's memory: by a transfer, from a block that
+ * was read ahead, or by the kernel where we fail. */
+#ifndef STN_RANGE_H
+#define STN_RANGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "names.h"
+#include "transfer.h"
+
+struct stn_range {
+	int fd;			      /* the program's */
+	struct stn_identity identity; /* of the file, as the descriptor showed it for this call */
+	bool fuse;		      /* a FUSE file system */
+	bool unified;		      /* CPU and GPU share memory */
+	char *memory;		      /* the program's; may be bad */
+	uint64_t offset, length;      /* bytes; all before the end of the file */
+	char path[96];		      /* of fd below /proc, when it was needed */
+	uint64_t direct_bytes, buffered_bytes; /* out: added up */
+	unsigned threads;		       /* out: most that read at once */
+	int failure;			       /* out: -errno for which the kernel had to go on */
+};
+
+/*
+ * Reads the range. Returns bytes, fewer at the end of the file or before an error or a bad page of
+ * memory, or -errno if there are none. Blocks as the file system does; signals are delivered. No
+ * lock held.
+ */
+int64_t stn_range_read(struct stn_range *range);
+
+/* Transfers [offset, offset + length) to memory, see stn_transfer_run for owned, the result and
+ * *error. *lost: the transfer has been given up and keeps the memory. */
+uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offset, uint64_t length,
+			    bool owned, int *error, bool *lost);
+
+/*
+ * True if the page cache has nearly all of the range, off FUSE: then the kernel copies it faster
+ * than anybody reads it. Known only of files that the process's user owns.
+ */
+bool stn_range_cached(const struct stn_range *range, bool owned_file);
+
+#endif

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "reading.h"
+
+#include <errno.h>
+#include <linux/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "engagement.h"
+#include "fs.h"
+#include "page.h"
+#include "process.h"
+#include "readlog.h"
+#include "range.h"
+#include "survey.h"
+#include "sys.h"
+
+#define PIECES	       8 /* of the program's that are looked at at a time; on the stack */
+#define FAILURES_BORNE 8 /* requests of a version that the kernel had to finish */
+
+/* One call while it is served. */
+struct reading {
+	const struct stn_read_call *call;
+	struct stn_model *model;
+	struct stn_facts facts;
+	struct stn_range range;
+	uint64_t wanted; /* bytes that the pieces have room for, then those to be had */
+	uint64_t begun;
+	bool owned; /* the process's user owns the file */
+};
+
+/* Finds the model behind the descriptor; no server is asked. */
+static bool find_model(struct reading *reading)
+{
+	struct statx st = {0};
+
+	if (stn_sys_statx_cached(reading->call->fd, STATX_INO, &st) < 0)
+		return false;
+	reading->model =
+		stn_names_find((uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor, st.stx_ino);
+	return reading->model != NULL;
+}
+
+/* The type of the file system, asked for once. 0 if it is refused. */
+static uint64_t file_system_of(struct stn_model *model, int fd)
+{
+	uint64_t type = atomic_load(&model->file_system);
+	struct statfs fs = {0};
+
+	if (!type && stn_sys_fstatfs(fd, &fs) == 0) {
+		type = (uint32_t)fs.f_type;
+		atomic_store(&model->file_system, type);
+	}
+	return type;
+}
+
+/* Fills in what the file and its descriptor show. False for a descriptor that the kernel is to
+ * deal with, whatever the file. */
+static bool look_at_file(struct reading *reading)
+{
+	const unsigned type = 0170000, regular = 0100000;
+	struct stn_facts *facts = &reading->facts;
+	int fd = reading->call->fd, flags = stn_sys_fcntl(fd, F_GETFL, 0);
+	struct statx st = {0};
+
+	if (flags < 0 || flags & (O_PATH | O_DIRECT) || (flags & O_ACCMODE) == O_WRONLY ||
+	    stn_sys_statx(fd, STATX_BASIC_STATS, &st) < 0)
+		return false;
+	stn_identity_from(&st, &reading->range.identity);
+	stn_model_version(reading->model, &reading->range.identity);
+	facts->model = true;
+	facts->regular = (st.stx_mode & type) == regular;
+	facts->dax = (st.stx_attributes & 0x200000 /* STATX_ATTR_DAX */) != 0;
+	facts->open_for_writing = (flags & O_ACCMODE) != O_RDONLY;
+	facts->file_system = file_system_of(reading->model, fd);
+	facts->file_size = st.stx_size;
+	facts->mode = stn_config.mode;
+	facts->file_systems = stn_config.file_systems;
+	facts->unified = stn_survey_unified() == 1;
+	facts->delivered = atomic_load(&reading->model->reads.bytes) +
+			   atomic_load(&reading->model->reads.reported);
+	reading->owned = st.stx_uid == stn_sys_geteuid() || stn_sys_geteuid() == 0;
+	return true;
+}
+
+/* Copies the program's pieces from number first on; how many, or -errno. */
+static int take_pieces(const struct stn_read_call *call, int first, struct iovec out[PIECES])
+{
+	int count = (int)stn_min((uint64_t)(call->count - first), PIECES);
+	size_t size = (size_t)count * sizeof(*out);
+
+	if (call->trusted)
+		__builtin_memcpy(out, call->pieces + first, size);
+	else if (stn_sys_copy(out, call->pieces + first, size) != (ssize_t)size)
+		return -EFAULT;
+	return count;
+}
+
+/* Adds up the pieces. False for what the kernel refuses, or has nothing to do for. */
+static bool add_up(struct reading *reading)
+{
+	const struct stn_read_call *call = reading->call;
+	const int most_pieces = 1024;
+	struct iovec pieces[PIECES];
+	uint64_t sum = 0;
+
+	if (call->count <= 0 || call->count > most_pieces || (call->positioned && call->offset < 0))
+		return false;
+	for (int first = 0; first < call->count; first += PIECES) {
+		int count = take_pieces(call, first, pieces);
+
+		if (count < 0)
+			return false;
+		for (int i = 0; i < count; i++) {
+			if ((int64_t)pieces[i].iov_len < 0)
+				return false;
+			sum = stn_min(sum + pieces[i].iov_len, INT64_MAX);
+		}
+	}
+	/* What one call can move at most: MAX_RW_COUNT in the kernel. */
+	reading->wanted = stn_min(sum, stn_round_down(INT32_MAX, stn_page_size()));
+	return sum > 0 && (!call->positioned || sum <= INT64_MAX - (uint64_t)call->offset);
+}
+
+/* Where the call begins to read. False if the descriptor has no position. */
+static bool find_offset(struct reading *reading)
+{
+	int64_t offset = reading->call->positioned ? reading->call->offset
+						   : stn_sys_lseek(reading->call->fd, 0, SEEK_CUR);
+
+	reading->facts.offset = (uint64_t)offset;
+	reading->facts.length = reading->wanted;
+	return offset >= 0;
+}
+
+static void describe(const struct reading *reading, struct stn_readlog_entry *entry)
+{
+	*entry = (struct stn_readlog_entry){
+		.fd = reading->call->fd,
+		.model = reading->model,
+		.identity = &reading->range.identity,
+		.file_system = reading->facts.file_system,
+		.bytes = reading->wanted,
+	};
+}
+
+/* Looks at the hardware, if that could change the decision and has not been done. */
+static void ask_hardware(struct reading *reading)
+{
+	struct stn_survey *survey;
+	int error;
+
+	if (stn_survey_unified() >= 0)
+		return;
+	survey = stn_survey_run(reading->call->fd, &error);
+	if (!survey)
+		return;
+	reading->facts.unified = survey->unified;
+	stn_survey_put(survey);
+}
+
+/* The whole decision. False if the kernel is to serve the call; the journal knows why then, if
+ * anybody should. */
+static bool decide(struct reading *reading)
+{
+	enum stn_decision decision = stn_policy_read(&reading->facts);
+	struct stn_readlog_entry entry;
+
+	if (decision == STN_DECLINED_FILE_SYSTEM) {
+		ask_hardware(reading);
+		decision = stn_policy_read(&reading->facts);
+	}
+	/* Nothing to be read, and nothing to be said. */
+	if (decision == STN_DECLINED_EMPTY || decision == STN_DECLINED_PAST_END)
+		return false;
+	if (decision == STN_ENGAGED && stn_config.mode != STN_MODE_OBSERVE)
+		return atomic_load(&reading->model->reads.failures) <= FAILURES_BORNE;
+	describe(reading, &entry);
+	stn_readlog_decision(&entry, decision);
+	return false;
+}
+
+/* Reserves the bytes to be had at the descriptor's position, so that others who read through the
+ * same descriptor get other bytes. */
+static void reserve(struct reading *reading)
+{
+	uint64_t size = reading->facts.file_size, wanted = reading->wanted, left;
+	int fd = reading->call->fd;
+
+	reading->range.offset = (uint64_t)stn_sys_lseek(fd, (int64_t)wanted, SEEK_CUR) - wanted;
+	/* Another thread may have read on meanwhile. */
+	left = reading->range.offset < size ? size - reading->range.offset : 0;
+	if (left >= wanted)
+		return;
+	stn_sys_lseek(fd, (int64_t)left - (int64_t)wanted, SEEK_CUR);
+	reading->wanted = left;
+}
+
+/* Reads into all pieces, one after the other. Bytes, or -errno if there are none. */
+static int64_t read_pieces(struct reading *reading)
+{
+	struct stn_range *range = &reading->range;
+	struct iovec pieces[PIECES];
+	uint64_t done = 0;
+
+	for (int first = 0; first < reading->call->count && done < reading->wanted;
+	     first += PIECES) {
+		int count = take_pieces(reading->call, first, pieces);
+
+		for (int i = 0; i < count && done < reading->wanted; i++) {
+			int64_t got;
+
+			range->memory = pieces[i].iov_base;
+			range->length = stn_min(pieces[i].iov_len, reading->wanted - done);
+			got = range->length ? stn_range_read(range) : 0;
+			if (got < 0)
+				return done ? (int64_t)done : got;
+			done += (uint64_t)got;
+			range->offset += (uint64_t)got;
+			if ((uint64_t)got < range->length)
+				return (int64_t)done;
+		}
+		if (count < 0)
+			return done ? (int64_t)done : count;
+	}
+	return (int64_t)done;
+}
+
+/* Keeps the books of a call that was served. */
+static void account(struct reading *reading, int64_t got)
+{
+	struct stn_readlog_entry entry;
+
+	describe(reading, &entry);
+	entry.bytes = got > 0 ? (uint64_t)got : 0;
+	entry.elapsed = stn_sys_clock(CLOCK_MONOTONIC) - reading->begun;
+	entry.direct_bytes = reading->range.direct_bytes;
+	entry.buffered_bytes = reading->range.buffered_bytes;
+	entry.threads = reading->range.threads;
+	if (reading->range.failure) {
+		atomic_fetch_add(&reading->model->reads.failures, 1);
+		stn_readlog_decision(&entry, stn_engagement_error(reading->range.failure));
+	}
+	stn_readlog_served(&entry);
+}
+
+static ssize_t serve(struct reading *reading)
+{
+	const struct stn_read_call *call = reading->call;
+	int64_t got;
+
+	reading->begun = stn_sys_clock(CLOCK_MONOTONIC);
+	reading->range.fd = call->fd;
+	reading->range.fuse = reading->facts.file_system == STN_FS_FUSE;
+	reading->range.unified = reading->facts.unified;
+	reading->range.offset = reading->facts.offset;
+	if (!call->positioned)
+		reserve(reading);
+	got = reading->wanted ? read_pieces(reading) : 0;
+	if (!call->positioned && got < (int64_t)reading->wanted)
+		stn_sys_lseek(call->fd, (got > 0 ? got : 0) - (int64_t)reading->wanted, SEEK_CUR);
+	account(reading, got);
+	return got;
+}
+
+/* True if a request is so small, where the page cache is no danger, that the kernel may serve it.
+ */
+static bool is_small(const struct reading *reading)
+{
+	return reading->facts.file_system != STN_FS_FUSE && reading->wanted < stn_config.read_min;
+}
+
+bool stn_reading_serve(const struct stn_read_call *call, ssize_t *result)
+{
+	struct reading reading = {.call = call};
+
+	if (stn_config.read_min == STN_READ_OFF || !find_model(&reading) ||
+	    !look_at_file(&reading) || !add_up(&reading) || !find_offset(&reading) ||
+	    !decide(&reading))
+		return false;
+	reading.wanted = stn_min(reading.wanted, reading.facts.file_size - reading.facts.offset);
+	if (is_small(&reading) || !stn_process_get())
+		return false;
+	if (!reading.range.identity.size || stn_range_cached(&reading.range, reading.owned))
+		return false;
+	*result = serve(&reading);
+	return true;
+}
