@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * readfuzz MODEL TWIN OTHER SEED STEPS [nowait]
+ * readfuzz MODEL TWIN OTHER SEED STEPS [all]
  *
  * Makes so many random calls on a model and on its twin, forks now and then a child that goes on
  * for a while, and ends with status 3 at the first difference. The last line is a sum of all that
- * was seen, which depends on the files, seed and steps alone.
+ * was seen, which depends on the files, seed and steps alone. With "all" also calls are made that
+ * nobody but the kernel can serve: with flags, and those that read within libc.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -185,7 +186,7 @@ int main(int argc, char **argv)
 	unsigned long steps;
 
 	if (argc < 6)
-		fail("usage: %s MODEL TWIN OTHER SEED STEPS [nowait]", argv[0]);
+		fail("usage: %s MODEL TWIN OTHER SEED STEPS [all]", argv[0]);
 	fuzz_files = (struct fuzz_files){{argv[1], argv[2]}, argv[3], file_size(argv[1]), argc > 6};
 	state.seed = strtoul(argv[4], NULL, 10);
 	state.random = state.seed;

@@ -22,12 +22,12 @@ struct effect {
 	int flags; /* of a stream: end of file, error */
 };
 
-/* The files, and what may be asked of their file system. */
+/* The files, and which calls to make. */
 struct fuzz_files {
 	const char *paths[SIDES];
 	const char *other; /* a third file that is no model */
 	size_t size;	   /* of the first two */
-	bool nowait;	   /* RWF_NOWAIT may be asked for */
+	bool all;	   /* also calls that nobody but the kernel can serve */
 };
 
 extern struct fuzz_files fuzz_files;

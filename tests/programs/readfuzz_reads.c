@@ -75,7 +75,7 @@ static int odd_count(int made)
 /* Makes up a list of places; now and then one is bad, or lies over another. */
 static struct vector make_vector(void)
 {
-	static const int flags[] = {0x1 /* HIPRI */, 0x2 /* DSYNC */, 0x10 /* APPEND */,
+	static const int flags[] = {0x1 /* HIPRI */, 0x2 /* DSYNC */, 0x8 /* NOWAIT */,
 				    0x80 /* DONTCACHE */, 0x4000};
 	struct vector vector = {.made = 1 + (int)fuzz_below(PIECES), .wild = fuzz_chance(40)};
 
@@ -85,10 +85,8 @@ static struct vector make_vector(void)
 		vector.spots[fuzz_below((unsigned)vector.made)].length = SIZE_MAX - 4;
 	vector.count = odd_count(vector.made);
 	vector.offset = fuzz_offset();
-	if (fuzz_chance(5))
+	if (fuzz_files.all && fuzz_chance(4))
 		vector.flags = flags[fuzz_below(5)];
-	if (fuzz_files.nowait && fuzz_chance(8))
-		vector.flags = 0x8 /* NOWAIT */;
 	return vector;
 }
 

@@ -219,7 +219,8 @@ void fuzz_stream_step(void)
 		use_descriptor(n);
 		return;
 	case 8 ... 9:
-		look(n);
+		if (fuzz_files.all)
+			look(n);
 		return;
 	default:
 		read_elements(n);

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What reads of a model cost, leave behind and say; and which reads are the kernel's."""
+
+import collections
+import re
+
+import pytest
+from compare import MIB, ended, same
+from reading import MODEL, OTHER, SIZE, buffered, lines, mounted, place, served
+from support import models, need, paths
+from support.cache import Watch
+from support.cgroup import Cgroup
+from support.run import run
+
+LARGE = 256 * MIB
+
+
+def reading(path, *options):
+    """The command line that reads a file."""
+    return [need.program("reading"), *options, path]
+
+
+def system_calls(argv, tmp_path, **options):
+    """How often a command and its threads made each system call, by strace, which the library is
+    not in."""
+    out = tmp_path / "trace"
+    strace = [need.command("strace"), "-f", "-qq", "-c", "-o", out]
+    strace += ["-E", f"LD_PRELOAD={paths.library()}"]
+    result = ended(run([*strace, *argv], preload=False, timeout=60, **options))
+    counts = collections.Counter()
+    for line in out.read_text().splitlines():
+        fields = line.split()
+        if len(fields) >= 5 and re.fullmatch(r"[\d.]+", fields[0]) and fields[3].isdigit():
+            counts[fields[-1]] = int(fields[3])
+    return result, counts
+
+
+@pytest.mark.parametrize("block", [MIB, 4 * MIB])
+def test_many_reads_in_a_row(block, tmp_path):
+    """The pool lingers: no thread, table of descriptors or open for each read."""
+    with mounted() as server:
+        path = server.mountpoint / MODEL
+        argv = reading(path, "-k", "pread", "-b", block, "-n", 6)
+        bare = run(argv, preload=False)
+        server.reset()
+        result, counts = system_calls(argv, tmp_path)
+        stats = server.stats()
+    assert result.stdout == bare.stdout
+    assert stats["direct_bytes"] >= 6 * (SIZE // block) * block
+    # Eight that read and one for short calls; of fresh ones a few more, if all have lingered out.
+    assert counts["clone"] + counts["clone3"] <= 20, counts
+    assert counts["close_range"] <= 6, counts
+    assert stats["opens"] <= 6 + 2 + 12, stats
+    assert stats["buffered_reads"] == 0, stats
+
+
+def test_small_reads_in_a_row(tmp_path):
+    """Neither for small ones, which come from a block that was read ahead."""
+    with mounted() as server:
+        path = server.mountpoint / MODEL
+        result, counts = system_calls(reading(path, "-b", 4096), tmp_path)
+        stats = server.stats()
+    assert counts["clone"] + counts["clone3"] <= 20, counts
+    assert stats["opens"] <= 12, stats
+    assert stats["requests"] <= 100 and stats["buffered_reads"] == 0, stats
+    assert stats["bytes"] <= 1.03 * SIZE, stats
+
+
+def test_small_reads_all_over_the_file():
+    """Random small reads do not read a megabyte each."""
+    with mounted() as server:
+        path = server.mountpoint / MODEL
+        python = ["python3", "-S", "-c", f"""
+import os
+fd = os.open({str(path)!r}, os.O_RDONLY)
+print([len(os.pread(fd, 46, at * 7919 * 40 % {SIZE - 46})) for at in range(75)])
+"""]  # fmt: skip
+        preloaded = ended(run(python))
+        stats = server.stats()
+    assert preloaded.stdout.count("46") == 75, preloaded.stderr
+    assert stats["buffered_reads"] == 0, stats
+    assert stats["bytes"] <= 75 * 70000, stats
+    assert stats["opens"] <= 12, stats
+
+
+def test_other_files_while_a_model_is_open(tmp_path):
+    """Reads of another file: no thread, no open, one look at the descriptor each at most."""
+    python = ["python3", "-S", "-c", """
+import os, sys
+model = os.open(sys.argv[1], os.O_RDONLY)
+fd = os.open(sys.argv[2], os.O_RDONLY)
+for at in range(1000):
+    os.pread(fd, 200, at)
+    os.lseek(fd, at, 0)
+    os.read(fd, 200)
+"""]  # fmt: skip
+    with mounted() as server:
+        names = [server.mountpoint / MODEL, server.mountpoint / OTHER]
+        _, counts = system_calls([*python, *names], tmp_path)
+        assert server.stats()["direct_reads"] == 0
+        _, without = system_calls([*python, names[1], names[1]], tmp_path)
+    assert counts["clone"] + counts["clone3"] == 0, counts
+    assert counts["total"] - without["total"] <= 2010, (counts, without)
+    assert counts["openat"] <= without["openat"], (counts, without)
+
+
+@pytest.mark.parametrize("kind", ["read", "fread", "random"])
+@pytest.mark.parametrize("part", [0, 6 * MIB])
+@pytest.mark.parametrize("io", ["auto", "buffered"])
+def test_page_cache_as_found(kind, part, io):
+    """What was in the page cache is in it afterwards, and nothing more."""
+    with mounted(keep_cache=True) as server, Watch(server.mountpoint / MODEL) as watch:
+        with open(server.mountpoint / MODEL, "rb", buffering=0) as file:
+            file.read(part)
+        before = watch.resident()
+        assert (before > 0) == (part > 0)
+        argv = reading(server.mountpoint / MODEL, "-k", kind, "-b", 65536)
+        result = ended(run(argv, env={"STSHIM_IO": io}))
+        assert served(result, MODEL) > 0, result.stats
+        assert abs(watch.resident() - before) <= MIB // 4, (before, watch.resident())
+
+
+def test_page_cache_on_disk(tmp_path):
+    """The same on a disk."""
+    with place("disk", tmp_path) as (directory, env, _):
+        with Watch(directory / MODEL) as watch:
+            for part in (0, 6 * MIB):
+                with open(directory / MODEL, "rb", buffering=0) as file:
+                    file.flush()
+                watch.evict()
+                with open(directory / MODEL, "rb", buffering=0) as file:
+                    file.read(part)
+                before = watch.resident()
+                result = ended(run(reading(directory / MODEL, "-b", 2 * MIB), env=env))
+                assert served(result, MODEL) > 0, result.stats
+                assert abs(watch.resident() - before) <= MIB // 4, (part, before)
+
+
+def test_observe():
+    """Decides and says so, and leaves the reading to the kernel."""
+    with mounted() as server:
+        path = server.mountpoint / MODEL
+        bare = run(reading(path, "-b", 65536), preload=False)
+        server.reset()
+        result = ended(run(reading(path, "-b", 65536), env={"STSHIM_MODE": "observe"}))
+        stats = server.stats()
+    same(bare, result)
+    assert stats["direct_reads"] == 0 and stats["opens"] == 1, stats
+    assert [line["decision"] for line in lines(result, MODEL)] == ["would-engage"], result.stats
+    assert "would be" in result.log
+
+
+@pytest.mark.parametrize("block, least, expected", [
+    (MIB, None, True),
+    (MIB - 4096, None, False),
+    (65536, "64K", True),
+    (65535, "64K", False),
+    (16 * MIB, "16M", True),
+    (15 * MIB, "16M", False),
+    (16 * MIB, "off", False),
+])  # fmt: skip
+def test_least_request(block, least, expected, tmp_path):
+    """Off FUSE requests under STSHIM_READ_MIN are the kernel's."""
+    with place("disk", tmp_path) as (directory, _, _):
+        argv = reading(directory / MODEL, "-k", "pread", "-b", block)
+        bare = run(argv, preload=False)
+        env = {"STSHIM_MODE": "always", "STSHIM_READ_MIN": least}
+        with Watch(directory / MODEL) as watch:
+            watch.evict()
+            result = ended(run(argv, env=env))
+            left = watch.resident()
+    same(bare, result)
+    assert (served(result, MODEL) > 0) == expected, result.stats
+    # What is left: the end, which is less than a block.
+    assert (left < SIZE - 8 * MIB) == expected, left
+
+
+@pytest.mark.parametrize("block", [4096, MIB, 16 * MIB])
+def test_off_on_a_mount(block):
+    """With STSHIM_READ_MIN=off all reads are the kernel's, on FUSE too; maps are not."""
+    with mounted() as server:
+        path = server.mountpoint / MODEL
+        result = ended(run(reading(path, "-b", block), env={"STSHIM_READ_MIN": "off"}))
+        assert server.stats()["direct_reads"] == 0
+        assert served(result, MODEL) == 0
+        mapped = ended(run([need.program("load"), path], env={"STSHIM_READ_MIN": "off"}))
+        assert server.stats()["direct_bytes"] >= SIZE
+    assert mapped.stdout == result.stdout
+
+
+def test_another_name():
+    """A file whose name is no model's is read as always."""
+    with mounted() as server:
+        path = server.mountpoint / MODEL
+        result = ended(run(reading(path), env={"STSHIM_FILES": "*.gguf"}))
+        assert server.stats()["direct_reads"] == 0 and result.stats == []
+
+
+def test_few_lines():
+    """Ten thousand reads are a few lines in statistics and log, whose sum is what was read."""
+    with mounted() as server:
+        path = server.mountpoint / MODEL
+        result = ended(run([*reading(path, "-k", "pread", "-b", 5033), path], timeout=60))
+        assert SIZE // 5033 > 5000
+    found = lines(result, MODEL)
+    assert 1 <= len(found) <= 12, len(found)
+    assert 1 <= len(result.log.splitlines()) <= 12, result.log
+    assert served(result, MODEL) == 2 * SIZE
+    assert sum(line["direct_bytes"] for line in found) >= SIZE
+    assert all(line["file_system"] == "fuse" and line["size"] == SIZE for line in found)
+
+
+@pytest.mark.parametrize("kind, block", [("read", 0), ("fread", 0), ("pread", 4 * MIB)])
+def test_peak_memory(kind, block):
+    """The program's own memory and at most 64 MiB, page cache included."""
+    need.cgroup()
+
+    def make(directory):
+        directory.mkdir()
+        models.random_file(directory.absolute() / MODEL, LARGE, 1)
+
+    source = models.cached("reads-large", LARGE, make)
+    with mounted(source=source) as server, Cgroup() as group:
+        argv = reading(server.mountpoint / MODEL, "-k", kind, "-b", block)
+        result = ended(run(argv, cgroup=group, timeout=60))
+        assert buffered(server, MODEL) == 0
+        assert group.peak() <= LARGE + 64 * MIB, group.peak() >> 20
+    assert served(result, MODEL) >= LARGE - 64 * MIB
+
+
+def test_no_procfs(tmp_path):
+    """Without /proc the reads are the kernel's, and the log says why, once."""
+    need.root()
+    need.command("unshare")
+    with mounted() as server:
+        path = server.mountpoint / MODEL
+        bare = run(reading(path, "-b", 65536), preload=False)
+        argv = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "sh"]
+        result = ended(run([*argv, *reading(path, "-b", 65536)]))
+    same(bare, result)
+    assert [line["decision"] for line in lines(result, MODEL)] == ["declined"], result.stats
+
+
+def test_open_for_writing(tmp_path):
+    """Reads through a descriptor that may write are the kernel's, and the statistics say so."""
+    with place("disk", tmp_path) as (directory, env, _):
+        argv = [need.program("reads"), directory / MODEL, "written"]
+        result = ended(run(argv, env=env, cwd=tmp_path))
+    found = [(line["decision"], line["reason"]) for line in lines(result, MODEL)]
+    assert found == [("declined", "open-for-writing")], result.stats
+
+
+def test_rights_dropped(tmp_path):
+    """A file that the process may not open any more: the kernel's reads, once that is known."""
+    need.root()
+    with mounted() as server:
+        argv = [need.program("readbreaks"), server.mountpoint / "words.safetensors", "credentials"]
+        bare = run(argv, preload=False)
+        same(bare, ended(run(argv)))
+
+
+def test_silent_by_default():
+    """Nothing on stdout or stderr but what the program writes."""
+    env = {"STSHIM_STATS": None, "STSHIM_LOG": None, "STSHIM_LOG_FILE": None}
+    with mounted() as server:
+        argv = reading(server.mountpoint / MODEL, "-b", 100000)
+        bare = run(argv, preload=False)
+        server.reset()
+        same(bare, run(argv, env=env))
+        assert server.stats()["direct_bytes"] >= SIZE
+
+
+def test_mixed_with_maps():
+    """A file that is mapped and read: each way gives its bytes, and neither the page cache's."""
+    with mounted() as server:
+        path = server.mountpoint / MODEL
+        result = ended(run(["python3", "-S", "-c", """
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+head = os.read(fd, 4096)
+with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as whole:
+    assert whole[:4096] == head
+    assert os.pread(fd, 10 << 20, 12345) == whole[12345:12345 + (10 << 20)]
+    assert open(sys.argv[1], "rb").read() == whole[:]
+print("same")
+""", path]))  # fmt: skip
+        assert server.stats()["buffered_reads"] == 0
+    assert result.stdout == "same\n", result.stderr
