@@ -11,24 +11,23 @@
 #ifndef STN_AHEAD_H
 #define STN_AHEAD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "range.h"
-
-#define STN_AHEAD_NOT INT64_MIN /* not for us: read it directly */
 
 /* Blocks in a process, and bytes of the smallest and the largest one. */
 #define STN_AHEAD_BLOCKS 8
 #define STN_AHEAD_LEAST	 ((uint64_t)64 << 10)
 #define STN_AHEAD_MOST	 ((uint64_t)1 << 20)
 
-/* One block, or what is known of a reader who needed none so far. Pool lock. */
+/* One block and its reader, who may have needed no bytes in memory so far. Pool lock. */
 struct stn_block {
-	struct stn_identity identity; /* size 0: free */
+	struct stn_identity identity; /* size 0: nobody's */
 	uint64_t offset, length;      /* of the bytes in memory */
-	uint64_t next;		      /* where its reader is expected */
-	uint64_t size;		      /* bytes of its last read */
-	uint64_t mapped;	      /* bytes of memory, 0 = none */
+	uint64_t next;		      /* where the reader is expected */
+	uint64_t size;		      /* of the last read for it */
+	uint64_t mapped;	      /* bytes of memory */
 	uint64_t last_use;	      /* for replacing the oldest */
 	uint32_t users;		      /* threads that copy from it or fill it */
 	char *memory;
@@ -40,12 +39,22 @@ struct stn_ahead {
 };
 
 /*
- * The size of the read that serves length bytes at offset for the reader of this block: the whole
- * block. Pure.
+ * How much to read when length bytes are wanted at offset: twice as much as last time for the
+ * reader of this block, the least for another one. Where that is no more than what is wanted, it
+ * need not go through a block. Pure.
  */
 uint64_t stn_ahead_size(const struct stn_block *block, uint64_t offset, uint64_t length);
 
-/* As stn_range_read for a range on FUSE, or STN_AHEAD_NOT. */
-int64_t stn_ahead_read(struct stn_range *range);
+/*
+ * Copies what a block has of a range, from done bytes of it on. Bytes, 0 if no block has the next
+ * one, or -errno (-EFAULT: the program's memory is bad). No lock held.
+ */
+int64_t stn_ahead_copy(const struct stn_range *range, uint64_t done);
+
+/*
+ * Reads a block that has the bytes of a range from done on. False if there is none afterwards:
+ * reading them directly is better, or it has failed. Blocks as the file system does. No lock held.
+ */
+bool stn_ahead_fetch(struct stn_range *range, uint64_t done);
 
 #endif

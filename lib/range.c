@@ -32,6 +32,16 @@ static void plan_transfer(const struct stn_range *range, struct stn_transfer_pla
 	__builtin_memcpy(plan->path, range->path, sizeof(plan->path));
 }
 
+/* True if not all of the memory is mapped. */
+static bool has_holes(const char *memory, uint64_t length)
+{
+	uintptr_t start = stn_round_down((uintptr_t)memory, stn_page_size());
+	uint64_t size = stn_round_up((uintptr_t)memory + length - start, stn_page_size());
+
+	/* Asks for nothing to be written: walks through the mappings and looks for gaps. */
+	return stn_sys_call(SYS_msync, (long)start, (long)size, MS_ASYNC, 0, 0, 0) < 0;
+}
+
 uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offset, uint64_t length,
 			    bool owned, int *error, bool *lost)
 {
@@ -50,6 +60,10 @@ uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offs
 	plan.offset = offset;
 	plan.length = length;
 	plan.owned = owned;
+	/* One after the other, reads stop where the memory ends, as the kernel's would. Side by
+	 * side they would write to what lies behind a hole. */
+	if (!owned && has_holes(memory, length))
+		plan.threads = 1;
 	transfer = stn_transfer_make(&plan);
 	if (!transfer) {
 		*error = -ENOMEM;
@@ -80,14 +94,14 @@ static int64_t read_by_kernel(const struct stn_range *range, uint64_t done)
 	return (int64_t)done;
 }
 
-/* Reads straight to the program's memory. */
-static int64_t read_directly(struct stn_range *range)
+/* Reads straight to the program's memory what follows the bytes that are done. */
+static int64_t read_directly(struct stn_range *range, uint64_t done)
 {
 	bool lost;
 	int error;
-	uint64_t done = stn_range_transfer(range, range->memory, range->offset, range->length,
-					   false, &error, &lost);
 
+	done += stn_range_transfer(range, range->memory + done, range->offset + done,
+				   range->length - done, false, &error, &lost);
 	if (error == 0 || ((error == -EIO || error == -EFAULT) && done))
 		return (int64_t)done;
 	if (error == -EIO || error == -EFAULT)
@@ -98,9 +112,24 @@ static int64_t read_directly(struct stn_range *range)
 
 int64_t stn_range_read(struct stn_range *range)
 {
-	int64_t got = range->fuse ? stn_ahead_read(range) : STN_AHEAD_NOT;
+	bool small = range->fuse && range->length < STN_AHEAD_MOST;
+	uint64_t done = 0;
+	int64_t got = 1;
 
-	return got == STN_AHEAD_NOT ? read_directly(range) : got;
+	while (small && done < range->length) {
+		/* A block that was read for us and is gone already: others are in a hurry too. */
+		bool read = got == 0;
+
+		got = stn_ahead_copy(range, done);
+		if (got < 0 && got != -EFAULT)
+			break;
+		if (got < 0)
+			return done ? (int64_t)done : got;
+		done += (uint64_t)got;
+		if (got == 0 && (read || !stn_ahead_fetch(range, done)))
+			break;
+	}
+	return done < range->length ? read_directly(range, done) : (int64_t)done;
 }
 
 /* Counts the cached pages of a mapped piece of the file. */

@@ -5,8 +5,9 @@
 
 #include "transfer.h"
 
-#define STN_TRANSFER_READ STN_OPENING_KINDS /* a step that reads a block; result: bytes or -errno  \
-					     */
+#define STN_TRANSFER_READ                                                                          \
+	STN_OPENING_KINDS /* a step that reads a block; result: bytes or -errno                    \
+			   */
 
 /* Does a step. No lock held; blocks as the file system does. */
 void stn_transfer_step_run(struct stn_job *job, struct stn_step *step);
