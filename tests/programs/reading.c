@@ -189,9 +189,10 @@ static int parse(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	unsigned fds = count_entries("fd");
+	int first = parse(argc, argv);
+	unsigned fds = options.threads ? count_entries("fd") : 0;
 
-	for (int i = parse(argc, argv); i < argc; i++)
+	for (int i = first; i < argc; i++)
 		for (unsigned turn = 0; turn < options.times; turn++)
 			read_file(argv[i]);
 	if (options.threads) {

@@ -120,7 +120,6 @@ static void lists(const char *path)
 	print_call("preadv before the start", fd, preadv(fd, good, 2, -1));
 	print_call("preadv2", fd, preadv2(fd, good, 2, 99, 0));
 	print_call("preadv2 at the offset", fd, preadv2(fd, good, 2, -1, 0));
-	print_call("preadv2 high priority", fd, preadv2(fd, good, 2, 5, RWF_HIPRI));
 	print_call("preadv2 unknown flag", fd, preadv2(fd, good, 2, 5, 0x40000000));
 	print_call("preadv2 before the start", fd, preadv2(fd, good, 2, -2, 0));
 }
@@ -193,7 +192,7 @@ static void flags(const char *path)
 	}
 }
 
-/* Does not wait: not for this file system, or what is cached. */
+/* Flags that only the kernel can serve: not for this file system, or what is cached. */
 static void nowait(const char *path)
 {
 	int fd = open_file(path);
@@ -202,6 +201,8 @@ static void nowait(const char *path)
 
 	print_call("cold", fd, preadv2(fd, &list, 1, 1 << 20, RWF_NOWAIT));
 	print_call("at the offset", fd, preadv2(fd, &list, 1, -1, RWF_NOWAIT));
+	print_call("high priority", fd, preadv2(fd, &list, 1, 5, RWF_HIPRI));
+	print_sum("bytes", to, ROOM);
 }
 
 /* A descriptor that may write sees what it writes. */

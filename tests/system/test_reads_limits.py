@@ -3,16 +3,18 @@
 
 import collections
 import re
+import sys
 
 import pytest
 from compare import MIB, ended, same
 from reading import MODEL, OTHER, SIZE, buffered, lines, mounted, place, served
 from support import models, need, paths
-from support.cache import Watch
+from support.cache import Watch, evict, resident
 from support.cgroup import Cgroup
 from support.run import run
 
 LARGE = 256 * MIB
+THREADS = ("clone", "clone3", "close_range")
 
 
 def reading(path, *options):
@@ -20,13 +22,14 @@ def reading(path, *options):
     return [need.program("reading"), *options, path]
 
 
-def system_calls(argv, tmp_path, **options):
-    """How often a command and its threads made each system call, by strace, which the library is
-    not in."""
+def system_calls(argv, tmp_path, *only):
+    """How often a command and its threads made each system call, or only some, by strace, which the
+    library is not in. Only those that are counted are slowed down."""
     out = tmp_path / "trace"
     strace = [need.command("strace"), "-f", "-qq", "-c", "-o", out]
+    strace += ["--seccomp-bpf", "-e", ",".join(only)] if only else []
     strace += ["-E", f"LD_PRELOAD={paths.library()}"]
-    result = ended(run([*strace, *argv], preload=False, timeout=60, **options))
+    result = ended(run([*strace, *argv], preload=False, timeout=60))
     counts = collections.Counter()
     for line in out.read_text().splitlines():
         fields = line.split()
@@ -43,7 +46,7 @@ def test_many_reads_in_a_row(block, tmp_path):
         argv = reading(path, "-k", "pread", "-b", block, "-n", 6)
         bare = run(argv, preload=False)
         server.reset()
-        result, counts = system_calls(argv, tmp_path)
+        result, counts = system_calls(argv, tmp_path, *THREADS)
         stats = server.stats()
     assert result.stdout == bare.stdout
     assert stats["direct_bytes"] >= 6 * (SIZE // block) * block
@@ -58,7 +61,7 @@ def test_small_reads_in_a_row(tmp_path):
     """Neither for small ones, which come from a block that was read ahead."""
     with mounted() as server:
         path = server.mountpoint / MODEL
-        result, counts = system_calls(reading(path, "-b", 4096), tmp_path)
+        _, counts = system_calls(reading(path, "-b", 4096), tmp_path, *THREADS)
         stats = server.stats()
     assert counts["clone"] + counts["clone3"] <= 20, counts
     assert stats["opens"] <= 12, stats
@@ -70,7 +73,7 @@ def test_small_reads_all_over_the_file():
     """Random small reads do not read a megabyte each."""
     with mounted() as server:
         path = server.mountpoint / MODEL
-        python = ["python3", "-S", "-c", f"""
+        python = [sys.executable, "-S", "-c", f"""
 import os
 fd = os.open({str(path)!r}, os.O_RDONLY)
 print([len(os.pread(fd, 46, at * 7919 * 40 % {SIZE - 46})) for at in range(75)])
@@ -85,7 +88,7 @@ print([len(os.pread(fd, 46, at * 7919 * 40 % {SIZE - 46})) for at in range(75)])
 
 def test_other_files_while_a_model_is_open(tmp_path):
     """Reads of another file: no thread, no open, one look at the descriptor each at most."""
-    python = ["python3", "-S", "-c", """
+    python = [sys.executable, "-S", "-c", """
 import os, sys
 model = os.open(sys.argv[1], os.O_RDONLY)
 fd = os.open(sys.argv[2], os.O_RDONLY)
@@ -123,17 +126,16 @@ def test_page_cache_as_found(kind, part, io):
 def test_page_cache_on_disk(tmp_path):
     """The same on a disk."""
     with place("disk", tmp_path) as (directory, env, _):
-        with Watch(directory / MODEL) as watch:
-            for part in (0, 6 * MIB):
-                with open(directory / MODEL, "rb", buffering=0) as file:
-                    file.flush()
-                watch.evict()
-                with open(directory / MODEL, "rb", buffering=0) as file:
-                    file.read(part)
-                before = watch.resident()
-                result = ended(run(reading(directory / MODEL, "-b", 2 * MIB), env=env))
-                assert served(result, MODEL) > 0, result.stats
-                assert abs(watch.resident() - before) <= MIB // 4, (part, before)
+        path = directory / MODEL
+        for part in (0, 6 * MIB):
+            evict(path)
+            with open(path, "rb", buffering=0) as file:
+                file.read(part)
+            before = resident(path)
+            result = ended(run(reading(path, "-b", 2 * MIB), env=env))
+            assert served(result, MODEL) > 0, result.stats
+            # What is cached the kernel copies, and may read ahead of it.
+            assert abs(resident(path) - before) <= 2 * MIB, (part, before)
 
 
 def test_observe():
@@ -165,10 +167,9 @@ def test_least_request(block, least, expected, tmp_path):
         argv = reading(directory / MODEL, "-k", "pread", "-b", block)
         bare = run(argv, preload=False)
         env = {"STSHIM_MODE": "always", "STSHIM_READ_MIN": least}
-        with Watch(directory / MODEL) as watch:
-            watch.evict()
-            result = ended(run(argv, env=env))
-            left = watch.resident()
+        evict(directory / MODEL)
+        result = ended(run(argv, env=env))
+        left = resident(directory / MODEL)
     same(bare, result)
     assert (served(result, MODEL) > 0) == expected, result.stats
     # What is left: the end, which is less than a block.
@@ -201,8 +202,7 @@ def test_few_lines():
     with mounted() as server:
         path = server.mountpoint / MODEL
         result = ended(run([*reading(path, "-k", "pread", "-b", 5033), path], timeout=60))
-        assert SIZE // 5033 > 5000
-    found = lines(result, MODEL)
+        found = lines(result, MODEL)
     assert 1 <= len(found) <= 12, len(found)
     assert 1 <= len(result.log.splitlines()) <= 12, result.log
     assert served(result, MODEL) == 2 * SIZE
@@ -238,7 +238,9 @@ def test_no_procfs(tmp_path):
         argv = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "sh"]
         result = ended(run([*argv, *reading(path, "-b", 65536)]))
     same(bare, result)
-    assert [line["decision"] for line in lines(result, MODEL)] == ["declined"], result.stats
+    # The file's name cannot be asked either.
+    said = {(line["decision"], line["reason"]) for line in result.stats if line["event"] == "read"}
+    assert said == {("declined", "no-procfs")} and len(result.stats) <= 2, result.stats
 
 
 def test_open_for_writing(tmp_path):
@@ -247,7 +249,8 @@ def test_open_for_writing(tmp_path):
         argv = [need.program("reads"), directory / MODEL, "written"]
         result = ended(run(argv, env=env, cwd=tmp_path))
     found = [(line["decision"], line["reason"]) for line in lines(result, MODEL)]
-    assert found == [("declined", "open-for-writing")], result.stats
+    # The file that was written to is another version.
+    assert found == [("declined", "open-for-writing")] * 2, result.stats
 
 
 def test_rights_dropped(tmp_path):
@@ -274,7 +277,7 @@ def test_mixed_with_maps():
     """A file that is mapped and read: each way gives its bytes, and neither the page cache's."""
     with mounted() as server:
         path = server.mountpoint / MODEL
-        result = ended(run(["python3", "-S", "-c", """
+        result = ended(run([sys.executable, "-S", "-c", """
 import mmap, os, sys
 fd = os.open(sys.argv[1], os.O_RDONLY)
 head = os.read(fd, 4096)
