@@ -32,16 +32,6 @@ static void plan_transfer(const struct stn_range *range, struct stn_transfer_pla
 	__builtin_memcpy(plan->path, range->path, sizeof(plan->path));
 }
 
-/* True if not all of the memory is mapped. */
-static bool has_holes(const char *memory, uint64_t length)
-{
-	uintptr_t start = stn_round_down((uintptr_t)memory, stn_page_size());
-	uint64_t size = stn_round_up((uintptr_t)memory + length - start, stn_page_size());
-
-	/* Asks for nothing to be written: walks through the mappings and looks for gaps. */
-	return stn_sys_call(SYS_msync, (long)start, (long)size, MS_ASYNC, 0, 0, 0) < 0;
-}
-
 uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offset, uint64_t length,
 			    bool owned, int *error, bool *lost)
 {
@@ -60,10 +50,6 @@ uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offs
 	plan.offset = offset;
 	plan.length = length;
 	plan.owned = owned;
-	/* One after the other, reads stop where the memory ends, as the kernel's would. Side by
-	 * side they would write to what lies behind a hole. */
-	if (!owned && has_holes(memory, length))
-		plan.threads = 1;
 	transfer = stn_transfer_make(&plan);
 	if (!transfer) {
 		*error = -ENOMEM;

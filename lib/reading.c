@@ -97,6 +97,15 @@ static int take_pieces(const struct stn_read_call *call, int first, struct iovec
 	return count;
 }
 
+/* True for memory that the kernel refuses at once, without a byte read, by its address alone. */
+static bool is_no_memory(const struct iovec *piece)
+{
+	const uint64_t end = (uint64_t)1 << STN_SYS_ADDRESS_BITS;
+	uint64_t start = (uintptr_t)piece->iov_base;
+
+	return start >= end || piece->iov_len > end - start;
+}
+
 /* Adds up the pieces. False for what the kernel refuses, or has nothing to do for. */
 static bool add_up(struct reading *reading)
 {
@@ -113,7 +122,7 @@ static bool add_up(struct reading *reading)
 		if (count < 0)
 			return false;
 		for (int i = 0; i < count; i++) {
-			if ((int64_t)pieces[i].iov_len < 0)
+			if (is_no_memory(&pieces[i]))
 				return false;
 			sum = stn_min(sum + pieces[i].iov_len, INT64_MAX);
 		}
@@ -284,6 +293,17 @@ bool stn_reading_serve(const struct stn_read_call *call, ssize_t *result)
 		return false;
 	if (!reading.range.identity.size || stn_range_cached(&reading.range, reading.owned))
 		return false;
+	if (call->about_to)
+		call->about_to();
 	*result = serve(&reading);
 	return true;
+}
+
+bool stn_reading_covers(int fd)
+{
+	const struct stn_read_call call = {.fd = fd};
+	struct reading reading = {.call = &call, .wanted = 1, .facts.length = 1};
+
+	return stn_config.read_min != STN_READ_OFF && find_model(&reading) &&
+	       look_at_file(&reading) && decide(&reading);
 }

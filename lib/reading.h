@@ -19,6 +19,7 @@ struct stn_read_call {
 	int64_t offset;		    /* bytes */
 	const struct iovec *pieces; /* where to */
 	int count;
+	void (*about_to)(void); /* called before the first byte is read by us; may be NULL */
 };
 
 /*
@@ -28,5 +29,11 @@ struct stn_read_call {
  * kernel has cached. Async-signal-safe but for a decision that goes to the journal. No lock held.
  */
 bool stn_reading_serve(const struct stn_read_call *call, ssize_t *result);
+
+/*
+ * True if reads of this descriptor are served, at least those that are large enough. False with
+ * STSHIM_MODE=observe, and the journal knows what would be. Not for signal handlers.
+ */
+bool stn_reading_covers(int fd);
 
 #endif

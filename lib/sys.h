@@ -23,6 +23,13 @@
 
 struct statfs;
 
+/* Bits of a program's addresses, if it has not asked for more. */
+#if defined(__x86_64__)
+#define STN_SYS_ADDRESS_BITS 47
+#else
+#define STN_SYS_ADDRESS_BITS 48
+#endif
+
 /* Makes one system call; returns what the kernel returned, errors as -errno. */
 static inline long stn_sys_call(long number, long a, long b, long c, long d, long e, long f)
 {

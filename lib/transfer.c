@@ -79,6 +79,14 @@ static bool claim_read(struct stn_transfer *transfer, struct stn_step *step)
 	struct stn_process *process = stn_process_peek();
 	struct stn_transfer_lane *lane;
 
+	if (transfer->checking)
+		return false;
+	if (transfer->unchecked) {
+		transfer->unchecked = false;
+		transfer->checking = true;
+		step->kind = STN_TRANSFER_CHECK;
+		return true;
+	}
 	if (!transfer->plan.owned && process->transfers_held)
 		return false;
 	if (transfer->plan.fuse && !stn_opening_direct(&transfer->opening) &&
@@ -162,11 +170,23 @@ static bool is_over(const struct stn_transfer *transfer)
 	return true;
 }
 
+/* Makes one lane of all where reads must come one after the other. */
+static void settle_check(struct stn_transfer *transfer, const struct stn_step *step)
+{
+	transfer->checking = false;
+	if (step->result)
+		return;
+	transfer->lane_count = 1;
+	transfer->lanes[0].end = transfer->plan.length;
+}
+
 static void take_result(struct stn_transfer *transfer, const struct stn_step *step)
 {
 	transfer->running--;
 	if (step->kind == STN_TRANSFER_READ)
 		settle_read(transfer, step);
+	else if (step->kind == STN_TRANSFER_CHECK)
+		settle_check(transfer, step);
 	else if (step->kind != NOTHING)
 		stn_opening_settle(&transfer->opening, step);
 }
@@ -202,7 +222,7 @@ static void release(struct stn_job *job)
 	const struct stn_transfer_plan *plan = &transfer->plan;
 
 	if (transfer->bounce)
-		stn_sys_munmap(transfer->bounce, transfer->lane_count * STN_TRANSFER_BOUNCE);
+		stn_sys_munmap(transfer->bounce, transfer->bounce_size);
 	if (job->abandoned && plan->owned)
 		stn_sys_munmap(plan->memory, stn_round_up(plan->length, stn_page_size()));
 }
@@ -224,6 +244,7 @@ static void cut_lanes(struct stn_transfer *transfer)
 		lane->block = stn_min(plan->block, first);
 	}
 	transfer->lane_count = (uint32_t)count;
+	transfer->unchecked = !plan->owned && count > 1;
 	transfer->stop = plan->length;
 	transfer->job.width = (uint32_t)count;
 }
@@ -254,6 +275,7 @@ static bool make_bounce(struct stn_transfer *transfer)
 		return false;
 	stn_sys_madvise(bounce, size, MADV_DONTFORK);
 	transfer->bounce = bounce;
+	transfer->bounce_size = size;
 	return true;
 }
 

@@ -9,6 +9,9 @@
  * into the caller's memory never outlives its caller: a server that answers late must not write
  * into memory that has become something else.
  *
+ * Where the caller's memory is bad in the middle, what lies behind that must not be written: reads
+ * stop there when they come one after the other, so that is how such memory is read.
+ *
  * Whole pages of the caller's memory are written by direct reads; the pieces of a page at both ends
  * go through pages of ours and are copied: what shares the page with them is not ours, and a page
  * that is written by a direct read and by the program at once can lose one of the two if the
@@ -58,9 +61,12 @@ struct stn_transfer {
 	int error;		 /* why, 0 = the end of the file; pool lock */
 	uint64_t direct_bytes;	 /* pool lock */
 	uint64_t buffered_bytes; /* pool lock */
+	bool unchecked;		 /* the memory must be looked at first; pool lock */
+	bool checking;		 /* a thread looks at it; pool lock */
 	bool aligned;		 /* direct reads have turned out to need alignment; atomic */
 	char *edges;		 /* two pages, for the ends of the caller's memory */
 	char *bounce;		 /* for each lane STN_TRANSFER_BOUNCE bytes, or NULL */
+	uint64_t bounce_size;
 	uint32_t lane_count;
 	struct stn_transfer_lane lanes[STN_SOURCE_FDS];
 };

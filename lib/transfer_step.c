@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "maps.h"
 #include "page.h"
 #include "sys.h"
 
@@ -268,12 +269,31 @@ static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 				piece.length, fadv_dontneed);
 }
 
+/*
+ * Finds out if all of the caller's memory may be written. Where it is little its pages are made
+ * present, which the reads would do next; where it is much that would keep them waiting.
+ */
+static void run_check(const struct stn_transfer *transfer, struct stn_step *step)
+{
+	const uint64_t little = (uint64_t)16 << 20;
+	const int madv_populate_write = 23;
+	const struct stn_transfer_plan *plan = &transfer->plan;
+	uintptr_t start = stn_round_down((uintptr_t)plan->memory, stn_page_size());
+	uintptr_t end = stn_round_up((uintptr_t)plan->memory + plan->length, stn_page_size());
+
+	step->result = (plan->length < little &&
+			stn_sys_madvise((void *)start, end - start, madv_populate_write) == 0) ||
+		       stn_maps_writable(start, end);
+}
+
 void stn_transfer_step_run(struct stn_job *job, struct stn_step *step)
 {
 	struct stn_transfer *transfer = (struct stn_transfer *)(void *)job;
 
 	if (step->kind == STN_TRANSFER_READ)
 		run_read(transfer, step);
+	else if (step->kind == STN_TRANSFER_CHECK)
+		run_check(transfer, step);
 	else if (step->kind)
 		stn_opening_run(&transfer->opening, step);
 }

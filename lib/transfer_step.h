@@ -5,9 +5,10 @@
 
 #include "transfer.h"
 
-#define STN_TRANSFER_READ                                                                          \
-	STN_OPENING_KINDS /* a step that reads a block; result: bytes or -errno                    \
-			   */
+enum {
+	STN_TRANSFER_CHECK = STN_OPENING_KINDS, /* looks at the memory; result: 1 if all is good */
+	STN_TRANSFER_READ, /* reads a block; result: bytes, detail: errno of the next one or 0 */
+};
 
 /* Does a step. No lock held; blocks as the file system does. */
 void stn_transfer_step_run(struct stn_job *job, struct stn_step *step);

@@ -19,7 +19,7 @@ void stn_fork_watch(void)
 {
 	static atomic_bool watched;
 
-	if (stn_real.register_atfork && !atomic_exchange(&watched, true))
+	if (stn_real.register_atfork && !atomic_load(&watched) && !atomic_exchange(&watched, true))
 		stn_real.register_atfork(stn_transfer_hold, stn_transfer_resume, stn_process_forget,
 					 __dso_handle);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* read and its like: on a model file they are served by the pool. */
-#include "edge.h"
+#include "read.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -16,7 +16,6 @@
  */
 static bool serve(const struct stn_read_call *call, ssize_t *result)
 {
-	stn_fork_watch();
 	if (!stn_reading_serve(call, result))
 		return false;
 	if (*result < 0) {
@@ -29,7 +28,13 @@ static bool serve(const struct stn_read_call *call, ssize_t *result)
 static bool serve_read(int fd, void *buffer, size_t length, ssize_t *result)
 {
 	const struct iovec piece = {buffer, length};
-	const struct stn_read_call call = {.fd = fd, .trusted = true, .pieces = &piece, .count = 1};
+	const struct stn_read_call call = {
+		.fd = fd,
+		.trusted = true,
+		.pieces = &piece,
+		.count = 1,
+		.about_to = stn_fork_watch,
+	};
 
 	return serve(&call, result);
 }
@@ -44,6 +49,7 @@ static bool serve_pread(int fd, void *buffer, size_t length, off_t offset, ssize
 		.offset = offset,
 		.pieces = &piece,
 		.count = 1,
+		.about_to = stn_fork_watch,
 	};
 
 	return serve(&call, result);
@@ -51,7 +57,12 @@ static bool serve_pread(int fd, void *buffer, size_t length, off_t offset, ssize
 
 static bool serve_readv(int fd, const struct iovec *pieces, int count, ssize_t *result)
 {
-	const struct stn_read_call call = {.fd = fd, .pieces = pieces, .count = count};
+	const struct stn_read_call call = {
+		.fd = fd,
+		.pieces = pieces,
+		.count = count,
+		.about_to = stn_fork_watch,
+	};
 
 	return serve(&call, result);
 }
@@ -65,6 +76,7 @@ static bool serve_preadv(int fd, const struct iovec *pieces, int count, off_t of
 		.offset = offset,
 		.pieces = pieces,
 		.count = count,
+		.about_to = stn_fork_watch,
 	};
 
 	return serve(&call, result);
@@ -80,13 +92,18 @@ static bool serve_preadv2(int fd, const struct iovec *pieces, int count, off_t o
 			    : serve_preadv(fd, pieces, count, offset, result);
 }
 
-STN_EXPORT ssize_t read(int fd, void *buffer, size_t length)
+ssize_t stn_read(int fd, void *buffer, size_t length)
 {
 	ssize_t result;
 
 	if (!stn_names_empty() && serve_read(fd, buffer, length, &result))
 		return result;
 	return stn_real.read(fd, buffer, length);
+}
+
+STN_EXPORT ssize_t read(int fd, void *buffer, size_t length)
+{
+	return stn_read(fd, buffer, length);
 }
 
 STN_EXPORT ssize_t pread(int fd, void *buffer, size_t length, off_t offset)

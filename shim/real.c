@@ -49,18 +49,62 @@ static int raw_openat_2(int directory, const char *path, int flags)
 	return raw_openat(directory, path, flags, 0);
 }
 
-/* A stream cannot be made by a system call: before the constructor has run libc is asked right
- * here. */
+/* Streams are not the kernel's: before the constructor has run libc is asked right here. The slot
+ * stays as it is where the name does not exist. */
+static void find_now(const char *name, void *slot)
+{
+	const struct stn_symbols_wanted wanted = {name, slot};
+
+	stn_symbols_resolve(&wanted, 1);
+}
+
 static FILE *early_fopen(const char *path, const char *mode)
 {
 	stn_fopen_function *found = NULL;
-	const struct stn_symbols_wanted wanted = {"fopen", &found};
 
-	stn_symbols_resolve(&wanted, 1);
+	find_now("fopen", &found);
 	if (found)
 		return found(path, mode);
 	errno = ENOSYS;
 	return NULL;
+}
+
+static FILE *early_freopen(const char *path, const char *mode, FILE *stream)
+{
+	stn_freopen_function *found = NULL;
+
+	find_now("freopen", &found);
+	if (found)
+		return found(path, mode, stream);
+	errno = ENOSYS;
+	return NULL;
+}
+
+static FILE *early_fdopen(int fd, const char *mode)
+{
+	FILE *(*found)(int, const char *) = NULL;
+
+	find_now("fdopen", &found);
+	if (found)
+		return found(fd, mode);
+	errno = ENOSYS;
+	return NULL;
+}
+
+static size_t early_fread(void *to, size_t size, size_t count, FILE *stream)
+{
+	stn_fread_function *found = NULL;
+
+	find_now("fread", &found);
+	return found ? found(to, size, count, stream) : 0;
+}
+
+static size_t early_fread_chk(void *to, size_t room, size_t size, size_t count, FILE *stream)
+{
+	stn_fread_chk_function *found = NULL;
+
+	find_now("__fread_chk", &found);
+	return found ? found(to, room, size, count, stream) : 0;
 }
 
 static void *raw_mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
@@ -193,6 +237,13 @@ struct stn_real stn_real = {
 	.openat64_2 = raw_openat_2,
 	.fopen = early_fopen,
 	.fopen64 = early_fopen,
+	.freopen = early_freopen,
+	.freopen64 = early_freopen,
+	.fdopen = early_fdopen,
+	.fread = early_fread,
+	.fread_unlocked = early_fread,
+	.fread_chk = early_fread_chk,
+	.fread_unlocked_chk = early_fread_chk,
 	.mmap = raw_mmap,
 	.mmap64 = raw_mmap,
 	.munmap = raw_munmap,
@@ -236,6 +287,14 @@ void stn_real_resolve(void)
 		{"__openat64_2", &stn_real.openat64_2},
 		{"fopen", &stn_real.fopen},
 		{"fopen64", &stn_real.fopen64},
+		{"freopen", &stn_real.freopen},
+		{"freopen64", &stn_real.freopen64},
+		{"fdopen", &stn_real.fdopen},
+		{"fread", &stn_real.fread},
+		{"fread_unlocked", &stn_real.fread_unlocked},
+		{"__fread_chk", &stn_real.fread_chk},
+		{"__fread_unlocked_chk", &stn_real.fread_unlocked_chk},
+		{"fopencookie", &stn_real.fopencookie},
 		{"mmap", &stn_real.mmap},
 		{"mmap64", &stn_real.mmap64},
 		{"munmap", &stn_real.munmap},

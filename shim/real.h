@@ -21,6 +21,10 @@ typedef int stn_openat_function(int directory, const char *path, int flags, ...)
 typedef int stn_creat_function(const char *path, mode_t mode);
 typedef int stn_open_2_function(const char *path, int flags);
 typedef int stn_openat_2_function(int directory, const char *path, int flags);
+typedef FILE *stn_freopen_function(const char *path, const char *mode, FILE *stream);
+typedef size_t stn_fread_function(void *to, size_t size, size_t count, FILE *stream);
+typedef size_t stn_fread_chk_function(void *to, size_t room, size_t size, size_t count,
+				      FILE *stream);
 typedef FILE *stn_fopen_function(const char *path, const char *mode);
 typedef void *stn_mmap_function(void *address, size_t length, int prot, int flags, int fd,
 				off_t offset);
@@ -51,6 +55,12 @@ struct stn_real {
 	stn_open_2_function *open_2, *open64_2;
 	stn_openat_2_function *openat_2, *openat64_2;
 	stn_fopen_function *fopen, *fopen64;
+	stn_freopen_function *freopen, *freopen64;
+	FILE *(*fdopen)(int fd, const char *mode);
+	stn_fread_function *fread, *fread_unlocked;
+	stn_fread_chk_function *fread_chk, *fread_unlocked_chk;
+	/* NULL until it has been found, and where there is none. */
+	FILE *(*fopencookie)(void *cookie, const char *mode, cookie_io_functions_t functions);
 	stn_mmap_function *mmap, *mmap64;
 	int (*munmap)(void *address, size_t length);
 	void *(*mremap)(void *old, size_t old_size, size_t new_size, int flags, ...);
