@@ -115,6 +115,7 @@ def test_diffusers_disable_mmap(mounted):
     """diffusers told not to map."""
     name = "diffusion_pytorch_model.safetensors"
     server = mounted("unet")
-    _, result, counters = both(server, "unet.py", server.mountpoint, "disable_mmap")
+    under, result = load("unet.py", server.mountpoint, "disable_mmap", data.path("unet"))
+    assert under["sums"] == under["mapped"]
     assert reads(result, name), result.stats
-    assert counters["files"][name]["buffered_requests"] == 0, counters
+    assert server.stats()["files"][name]["buffered_requests"] == 0, server.stats()

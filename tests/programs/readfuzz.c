@@ -24,7 +24,7 @@ static struct {
 	uint64_t random, sum;
 	unsigned long seed, step;
 	bool child;
-	char call[256];
+	char call[512];
 } state;
 
 uint64_t fuzz_random(void)
@@ -97,7 +97,7 @@ void fuzz_describe(const char *format, ...)
 /* Ends the program with what is known about the call. */
 static void differs(const char *format, ...)
 {
-	char what[256];
+	char what[512];
 	va_list arguments;
 
 	va_start(arguments, format);

@@ -2,6 +2,7 @@
 /* Random calls that read through a descriptor. */
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -72,15 +73,30 @@ static int odd_count(int made)
 	return fuzz_chance(20) ? odd[fuzz_below(5)] : made;
 }
 
-/* Makes up a list of places; now and then one is bad, or lies over another. */
+/* True if a place shares bytes with one before it: which of them is read last is unspecified. */
+static bool overlaps(const struct vector *vector, int last)
+{
+	const struct spot *spot = &vector->spots[last];
+
+	for (int i = 0; i < last; i++)
+		if (spot->at < vector->spots[i].at + vector->spots[i].length &&
+		    vector->spots[i].at < spot->at + spot->length)
+			return true;
+	return false;
+}
+
+/* Makes up a list of places; now and then one is bad. */
 static struct vector make_vector(void)
 {
 	static const int flags[] = {0x1 /* HIPRI */, 0x2 /* DSYNC */, 0x8 /* NOWAIT */,
 				    0x80 /* DONTCACHE */, 0x4000};
 	struct vector vector = {.made = 1 + (int)fuzz_below(PIECES), .wild = fuzz_chance(40)};
 
-	for (int i = 0; i < vector.made; i++)
+	for (int i = 0; i < vector.made; i++) {
 		vector.spots[i] = fuzz_any_spot(fuzz_size() % (1 << 20));
+		if (overlaps(&vector, i))
+			vector.spots[i].length = 0;
+	}
 	if (fuzz_chance(30))
 		vector.spots[fuzz_below((unsigned)vector.made)].length = SIZE_MAX - 4;
 	vector.count = odd_count(vector.made);
@@ -116,6 +132,17 @@ static long vector_call(unsigned which, int fd, const struct vector *vector, int
 	}
 }
 
+/* Writes the places down: where they are in the arena, and their length. */
+static void describe_places(const struct vector *vector, char *text, size_t size)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (int i = 0; i < vector->made && used < size; i++)
+		used += (size_t)snprintf(text + used, size - used, " %#zx+%zu", vector->spots[i].at,
+					 vector->spots[i].length);
+}
+
 /* readv and preadv under all their names. */
 static void vector_read(const int fds[SIDES])
 {
@@ -123,10 +150,12 @@ static void vector_read(const int fds[SIDES])
 	unsigned which = (unsigned)fuzz_below(5);
 	struct vector vector = make_vector();
 	struct effect effects[SIDES];
+	char places[256];
 
-	fuzz_describe("%s(%d/%d, %d of %d places, first arena+%#zx %zu, offset %ld, flags %#x)",
-		      names[which], fds[0], fds[1], vector.count, vector.made, vector.spots[0].at,
-		      vector.spots[0].length, (long)vector.offset, (unsigned)vector.flags);
+	describe_places(&vector, places, sizeof(places));
+	fuzz_describe("%s(%d/%d, %d of %d places:%s, offset %ld, flags %#x)", names[which], fds[0],
+		      fds[1], vector.count, vector.made, places, (long)vector.offset,
+		      (unsigned)vector.flags);
 	for (int i = 0; i < vector.made; i++)
 		fuzz_spot_prepare(&vector.spots[i]);
 	for (int side = 0; side < SIDES; side++)
