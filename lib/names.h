@@ -40,6 +40,7 @@ struct stn_model {
 		_Atomic uint64_t reported; /* bytes served that are in the journal */
 		_Atomic uint64_t threads;  /* most that read at once */
 		_Atomic uint64_t told;	   /* bit d: decision d is in the journal */
+		_Atomic uint64_t cached;   /* the page cache has it: 0 not asked, 1 no, 2 yes */
 		_Atomic uint64_t failures; /* requests that the kernel had to finish */
 	} reads;			   /* by read() and its like, of that version */
 	_Atomic uint64_t changes; /* fills that found another version than they began with */

@@ -30,6 +30,7 @@ static const struct {
 	[STN_DECLINED_EMPTY] = {"declined", "empty"},
 	[STN_DECLINED_PAST_END] = {"declined", "past-end"},
 	[STN_DECLINED_NO_FALLBACK] = {"declined", "no-fallback"},
+	[STN_DECLINED_CACHED] = {"declined", "cached"},
 	[STN_DECLINED_REREAD] = {"declined", "reread"},
 	[STN_DECLINED_MEMORY] = {"declined", "memory"},
 	[STN_DECLINED_REGIONS] = {"declined", "regions"},
@@ -143,10 +144,13 @@ enum stn_decision stn_policy_read(const struct stn_facts *facts)
 
 	if (decision == STN_ENGAGED)
 		decision = screen_place(facts);
-	if (decision == STN_ENGAGED && facts->file_system != STN_FS_FUSE &&
-	    facts->delivered + stn_policy_bytes(facts) > 2 * facts->file_size)
-		decision = STN_DECLINED_REREAD;
-	return decision;
+	if (decision != STN_ENGAGED || facts->file_system == STN_FS_FUSE)
+		return decision;
+	if (facts->cached)
+		return STN_DECLINED_CACHED;
+	return facts->delivered + stn_policy_bytes(facts) > 2 * facts->file_size
+		       ? STN_DECLINED_REREAD
+		       : STN_ENGAGED;
 }
 
 uint64_t stn_policy_bytes(const struct stn_facts *facts)

@@ -2,11 +2,13 @@
 #include "range.h"
 
 #include <errno.h>
+#include <linux/stat.h>
 
 #include "ahead.h"
 #include "config.h"
 #include "fs.h"
 #include "page.h"
+#include "signals.h"
 #include "survey.h"
 #include "sys.h"
 
@@ -24,12 +26,25 @@ static void plan_transfer(const struct stn_range *range, struct stn_transfer_pla
 		.timeout = stn_config.timeout,
 		.threads = (unsigned)stn_config.threads,
 		.fuse = range->fuse,
+		.owned_file = range->owned,
 		.want_direct = stn_config.io != STN_IO_BUFFERED,
 		.want_buffered = stn_config.io != STN_IO_DIRECT,
 		.restore_cache = stn_config.cache != STN_CACHE_KEEP,
 		.drop_cache = drops_cache(range),
 	};
 	__builtin_memcpy(plan->path, range->path, sizeof(plan->path));
+}
+
+/* Before the first wait: what ends the process may do so from now on. */
+static void be_patient(struct stn_range *range)
+{
+	uint64_t mask;
+
+	if (range->patient)
+		return;
+	mask = range->mask | stn_signals_handled();
+	stn_sys_sigmask(&mask, NULL);
+	range->patient = true;
 }
 
 uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offset, uint64_t length,
@@ -55,6 +70,7 @@ uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offs
 		*error = -ENOMEM;
 		return 0;
 	}
+	be_patient(range);
 	had = stn_transfer_run(transfer, error);
 	*lost = owned && transfer->job.abandoned;
 	range->direct_bytes += transfer->direct_bytes;
@@ -64,9 +80,22 @@ uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offs
 	return had;
 }
 
-/* Has the kernel read on where we could not. Bytes in all, or -errno if there are none. */
-static int64_t read_by_kernel(const struct stn_range *range, uint64_t done)
+/* True if another thread has closed the descriptor meanwhile: its number may be another file's. */
+static bool is_other_file(const struct stn_range *range)
 {
+	struct statx st = {0};
+
+	return stn_sys_statx_cached(range->fd, STATX_INO, &st) < 0 ||
+	       st.stx_ino != range->identity.inode ||
+	       ((uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor) != range->identity.device;
+}
+
+/* Has the kernel read on where we could not. Bytes in all, or -errno if there are none. */
+static int64_t read_by_kernel(struct stn_range *range, uint64_t done)
+{
+	be_patient(range);
+	if (is_other_file(range))
+		return done ? (int64_t)done : -EBADF;
 	while (done < range->length) {
 		ssize_t got = stn_sys_pread(range->fd, range->memory + done, range->length - done,
 					    range->offset + done);
@@ -116,40 +145,4 @@ int64_t stn_range_read(struct stn_range *range)
 			break;
 	}
 	return done < range->length ? read_directly(range, done) : (int64_t)done;
-}
-
-/* Counts the cached pages of a mapped piece of the file. */
-static uint64_t count_cached(char *mapping, uint64_t length)
-{
-	unsigned char pages[1024];
-	uint64_t page = stn_page_size(), window = sizeof(pages) * page, cached = 0;
-
-	for (uint64_t done = 0; done < length; done += window) {
-		uint64_t piece = stn_min(window, length - done);
-
-		if (stn_fs_resident(mapping + done, piece, pages) < 0)
-			return 0;
-		for (uint64_t i = 0; i < (piece + page - 1) / page; i++)
-			cached += pages[i] & 1;
-		/* Of a file that is mostly not there no more need be looked at. */
-		if (cached * page * 2 < done + piece)
-			return 0;
-	}
-	return cached;
-}
-
-bool stn_range_cached(const struct stn_range *range, bool owned_file)
-{
-	uint64_t page = stn_page_size(), from = stn_round_down(range->offset, page);
-	uint64_t length = range->offset + range->length - from, cached;
-	char *mapping;
-
-	if (range->fuse || !owned_file || stn_config.cache == STN_CACHE_DROP)
-		return false;
-	mapping = stn_sys_mmap(NULL, length, PROT_NONE, MAP_SHARED, range->fd, from);
-	if (stn_sys_failed(mapping))
-		return false;
-	cached = count_cached(mapping, length);
-	stn_sys_munmap(mapping, length);
-	return cached * page >= length - length / 16;
 }

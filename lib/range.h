@@ -17,6 +17,9 @@ struct stn_range {
 	bool unified;		      /* CPU and GPU share memory */
 	char *memory;		      /* the program's; may be bad */
 	uint64_t offset, length;      /* bytes; all before the end of the file */
+	uint64_t mask;		      /* the program's signal mask */
+	bool patient;		      /* of the signals those with handlers are blocked, not all */
+	bool owned;		      /* the process's user owns the file */
 	char path[96];		      /* of fd below /proc, when it was needed */
 	uint64_t direct_bytes, buffered_bytes; /* out: added up */
 	unsigned threads;		       /* out: most that read at once */
@@ -25,8 +28,8 @@ struct stn_range {
 
 /*
  * Reads the range. Returns bytes, fewer at the end of the file or before an error or a bad page of
- * memory, or -errno if there are none. Blocks as the file system does; signals are delivered. No
- * lock held.
+ * memory, or -errno if there are none. Blocks as the file system does. All signals are blocked
+ * before; after a wait only those that have handlers are, see signals.h. No lock held.
  */
 int64_t stn_range_read(struct stn_range *range);
 
@@ -34,11 +37,5 @@ int64_t stn_range_read(struct stn_range *range);
  * *error. *lost: the transfer has been given up and keeps the memory. */
 uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offset, uint64_t length,
 			    bool owned, int *error, bool *lost);
-
-/*
- * True if the page cache has nearly all of the range, off FUSE: then the kernel copies it faster
- * than anybody reads it. Known only of files that the process's user owns.
- */
-bool stn_range_cached(const struct stn_range *range, bool owned_file);
 
 #endif

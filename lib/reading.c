@@ -13,6 +13,7 @@
 #include "process.h"
 #include "readlog.h"
 #include "range.h"
+#include "signals.h"
 #include "survey.h"
 #include "sys.h"
 
@@ -27,7 +28,6 @@ struct reading {
 	struct stn_range range;
 	uint64_t wanted; /* bytes that the pieces have room for, then those to be had */
 	uint64_t begun;
-	bool owned; /* the process's user owns the file */
 };
 
 /* Finds the model behind the descriptor; no server is asked. */
@@ -80,7 +80,7 @@ static bool look_at_file(struct reading *reading)
 	facts->unified = stn_survey_unified() == 1;
 	facts->delivered = atomic_load(&reading->model->reads.bytes) +
 			   atomic_load(&reading->model->reads.reported);
-	reading->owned = st.stx_uid == stn_sys_geteuid() || stn_sys_geteuid() == 0;
+	reading->range.owned = st.stx_uid == stn_sys_geteuid() || stn_sys_geteuid() == 0;
 	return true;
 }
 
@@ -169,17 +169,58 @@ static void ask_hardware(struct reading *reading)
 	stn_survey_put(survey);
 }
 
-/* The whole decision. False if the kernel is to serve the call; the journal knows why then, if
- * anybody should. */
-static bool decide(struct reading *reading)
+/*
+ * True if the page cache has the file, asked once for a version of it: off FUSE the kernel copies
+ * it from there faster than anybody reads it.
+ */
+static bool is_cached(const struct reading *reading)
+{
+	_Atomic uint64_t *known = &reading->model->reads.cached;
+	uint64_t answer = atomic_load(known);
+
+	if (reading->facts.file_system == STN_FS_FUSE || !reading->range.owned ||
+	    stn_config.cache == STN_CACHE_DROP)
+		return false;
+	if (!answer) {
+		bool cached = stn_fs_cached(reading->call->fd, reading->facts.file_size);
+
+		atomic_store(known, answer = cached ? 2 : 1);
+	}
+	return answer == 2;
+}
+
+/* True for a request that the kernel may serve where the page cache is no danger. */
+static bool is_small(const struct reading *reading)
+{
+	uint64_t left = reading->facts.file_size - reading->facts.offset;
+
+	return reading->facts.file_system != STN_FS_FUSE &&
+	       stn_min(reading->wanted, left) < stn_config.read_min;
+}
+
+/* What is decided, with everything known. */
+static enum stn_decision decision_of(struct reading *reading)
 {
 	enum stn_decision decision = stn_policy_read(&reading->facts);
-	struct stn_readlog_entry entry;
 
 	if (decision == STN_DECLINED_FILE_SYSTEM) {
 		ask_hardware(reading);
 		decision = stn_policy_read(&reading->facts);
 	}
+	if (decision == STN_ENGAGED && !is_small(reading)) {
+		reading->facts.cached = is_cached(reading);
+		decision = stn_policy_read(&reading->facts);
+	}
+	return decision;
+}
+
+/* The whole decision. False if the kernel is to serve the call; the journal knows why then, if
+ * anybody should. */
+static bool decide(struct reading *reading)
+{
+	enum stn_decision decision = decision_of(reading);
+	struct stn_readlog_entry entry;
+
 	/* Nothing to be read, and nothing to be said. */
 	if (decision == STN_DECLINED_EMPTY || decision == STN_DECLINED_PAST_END)
 		return false;
@@ -250,6 +291,9 @@ static void account(struct reading *reading, int64_t got)
 	if (reading->range.failure) {
 		atomic_fetch_add(&reading->model->reads.failures, 1);
 		stn_readlog_decision(&entry, stn_engagement_error(reading->range.failure));
+		/* All of it is the kernel's work. */
+		if (!entry.direct_bytes && !entry.buffered_bytes)
+			return;
 	}
 	stn_readlog_served(&entry);
 }
@@ -257,27 +301,26 @@ static void account(struct reading *reading, int64_t got)
 static ssize_t serve(struct reading *reading)
 {
 	const struct stn_read_call *call = reading->call;
+	const struct stn_facts *facts = &reading->facts;
+	struct stn_range *range = &reading->range;
 	int64_t got;
 
 	reading->begun = stn_sys_clock(CLOCK_MONOTONIC);
-	reading->range.fd = call->fd;
-	reading->range.fuse = reading->facts.file_system == STN_FS_FUSE;
-	reading->range.unified = reading->facts.unified;
-	reading->range.offset = reading->facts.offset;
+	reading->wanted = stn_min(reading->wanted, facts->file_size - facts->offset);
+	range->fd = call->fd;
+	range->fuse = facts->file_system == STN_FS_FUSE;
+	range->unified = facts->unified;
+	range->offset = facts->offset;
+	/* A handler that leaves by longjmp must not leave threads behind that write. */
+	range->mask = stn_signals_block();
 	if (!call->positioned)
 		reserve(reading);
 	got = reading->wanted ? read_pieces(reading) : 0;
 	if (!call->positioned && got < (int64_t)reading->wanted)
 		stn_sys_lseek(call->fd, (got > 0 ? got : 0) - (int64_t)reading->wanted, SEEK_CUR);
+	stn_sys_sigmask(&range->mask, NULL);
 	account(reading, got);
 	return got;
-}
-
-/* True if a request is so small, where the page cache is no danger, that the kernel may serve it.
- */
-static bool is_small(const struct reading *reading)
-{
-	return reading->facts.file_system != STN_FS_FUSE && reading->wanted < stn_config.read_min;
 }
 
 bool stn_reading_serve(const struct stn_read_call *call, ssize_t *result)
@@ -288,10 +331,7 @@ bool stn_reading_serve(const struct stn_read_call *call, ssize_t *result)
 	    !look_at_file(&reading) || !add_up(&reading) || !find_offset(&reading) ||
 	    !decide(&reading))
 		return false;
-	reading.wanted = stn_min(reading.wanted, reading.facts.file_size - reading.facts.offset);
 	if (is_small(&reading) || !stn_process_get())
-		return false;
-	if (!reading.range.identity.size || stn_range_cached(&reading.range, reading.owned))
 		return false;
 	if (call->about_to)
 		call->about_to();

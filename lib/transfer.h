@@ -38,6 +38,7 @@ struct stn_transfer_plan {
 	unsigned threads;	 /* at most so many */
 	bool fuse;		 /* a FUSE file system: direct reads need no alignment */
 	bool want_direct, want_buffered;
+	bool owned_file;    /* the process owns the file: residency of its pages can be asked for */
 	bool restore_cache; /* after buffered reads drop what they brought in */
 	bool drop_cache;    /* drop the range from the page cache */
 };

@@ -100,24 +100,57 @@ static ssize_t read_straight(const struct stn_transfer *transfer, int fd, const 
 	return done ? copy_edges(transfer, piece->at, done) : 0;
 }
 
-/* Reads pages of the file into memory of ours and copies from there. Bytes or -errno. */
-static ssize_t read_bounced(struct stn_transfer *transfer, uint32_t index, char *bounce,
-			    const struct piece *piece)
+/* Reads pages of the file through the page cache and leaves that as it was. Bytes or -errno. */
+static ssize_t read_buffered(const struct stn_transfer *transfer, int fd, char *bounce,
+			     uint64_t length, uint64_t offset)
+{
+	const struct stn_transfer_plan *plan = &transfer->plan;
+	void *mapping = stn_sys_mmap(NULL, length, PROT_NONE, MAP_SHARED, fd, offset);
+	const struct stn_source_cache cache = {
+		.owned = plan->owned_file,
+		.mapping = stn_sys_failed(mapping) ? NULL : mapping,
+		.restore = plan->restore_cache,
+	};
+	ssize_t got = stn_source_read_buffered(fd, bounce, length, offset, &cache);
+
+	if (cache.mapping)
+		stn_sys_munmap(mapping, length);
+	return got;
+}
+
+/* Reads pages of the file into memory of ours, of which the first wanted bytes must be had. Bytes,
+ * wanted at most, or -errno. */
+static ssize_t read_pages(const struct stn_transfer *transfer, uint32_t index, char *bounce,
+			  uint64_t wanted, uint64_t offset)
 {
 	struct stn_source *source = transfer->opening.source;
-	uint64_t bit = (uint64_t)1 << index, page = stn_page_size(), done = 0;
-	bool direct = true;
+	uint64_t bit = (uint64_t)1 << index, length = stn_round_up(wanted, stn_page_size());
+	bool direct = (__atomic_load_n(&source->direct, __ATOMIC_RELAXED) & bit) != 0;
+	int fd = source->fds[index];
+	ssize_t got;
+
+	if (!direct) {
+		got = read_buffered(transfer, fd, bounce, length, offset);
+		return got > (ssize_t)wanted ? (ssize_t)wanted : got;
+	}
+	got = stn_source_read(fd, &direct, bounce, length, wanted, offset);
+	if (!direct)
+		__atomic_fetch_and(&source->direct, ~bit, __ATOMIC_RELAXED);
+	return got;
+}
+
+/* Reads pages of the file into memory of ours and copies from there. Bytes or -errno. */
+static ssize_t read_bounced(const struct stn_transfer *transfer, uint32_t index, char *bounce,
+			    const struct piece *piece)
+{
+	uint64_t done = 0;
 
 	while (done < piece->length) {
 		uint64_t offset = transfer->plan.offset + piece->at + done;
-		uint64_t from = stn_round_down(offset, page), lead = offset - from;
+		uint64_t from = stn_round_down(offset, stn_page_size()), lead = offset - from;
 		uint64_t wanted = stn_min(lead + piece->length - done, STN_TRANSFER_BOUNCE);
-		ssize_t got = stn_source_read(source->fds[index], &direct, bounce,
-					      stn_round_up(wanted, page), wanted, from);
-		ssize_t copied;
+		ssize_t got = read_pages(transfer, index, bounce, wanted, from), copied;
 
-		if (!direct)
-			__atomic_fetch_and(&source->direct, ~bit, __ATOMIC_RELAXED);
 		if (got < 0)
 			return got;
 		if ((uint64_t)got <= lead)
@@ -134,7 +167,7 @@ static ssize_t read_bounced(struct stn_transfer *transfer, uint32_t index, char 
 }
 
 /* The same with memory for just this read, where none was made beforehand. */
-static ssize_t read_through_new(struct stn_transfer *transfer, uint32_t index,
+static ssize_t read_through_new(const struct stn_transfer *transfer, uint32_t index,
 				const struct piece *piece)
 {
 	char *bounce = stn_sys_mmap(NULL, STN_TRANSFER_BOUNCE, PROT_READ | PROT_WRITE,
@@ -146,14 +179,6 @@ static ssize_t read_through_new(struct stn_transfer *transfer, uint32_t index,
 	got = read_bounced(transfer, index, bounce, piece);
 	stn_sys_munmap(bounce, STN_TRANSFER_BOUNCE);
 	return got;
-}
-
-static ssize_t read_buffered(const struct stn_transfer *transfer, int fd, const struct piece *piece)
-{
-	const struct stn_source_cache cache = {.restore = transfer->plan.restore_cache};
-
-	return stn_source_read_buffered(fd, transfer->plan.memory + piece->at, piece->length,
-					transfer->plan.offset + piece->at, &cache);
 }
 
 /* True if a direct read can go straight to the memory. */
@@ -172,15 +197,12 @@ static bool goes_straight(const struct stn_transfer *transfer, const struct piec
  * error, or -errno. */
 static ssize_t read_piece(struct stn_transfer *transfer, const struct piece *piece)
 {
-	struct stn_source *source = transfer->opening.source;
+	const struct stn_source *source = transfer->opening.source;
 	uint32_t index = stn_transfer_descriptor(transfer, piece->lane);
-	uint64_t bit = (uint64_t)1 << index;
-	int fd = source->fds[index];
+	bool direct = __atomic_load_n(&source->direct, __ATOMIC_RELAXED) >> index & 1;
 
-	if (!(__atomic_load_n(&source->direct, __ATOMIC_RELAXED) & bit))
-		return read_buffered(transfer, fd, piece);
-	if (goes_straight(transfer, piece)) {
-		ssize_t got = read_straight(transfer, fd, piece);
+	if (direct && goes_straight(transfer, piece)) {
+		ssize_t got = read_straight(transfer, source->fds[index], piece);
 
 		/* EFAULT: bad memory, or memory of a device, which cannot be pinned. */
 		if (got != -EINVAL && got != -EFAULT)
@@ -220,8 +242,7 @@ static ssize_t narrow(struct stn_transfer *transfer, const struct piece *whole, 
 				      whole->lane};
 		ssize_t got;
 
-		if (piece.length < whole->length - done)
-			piece.length = cut_at_page(transfer, piece.at, piece.length, *error);
+		piece.length = cut_at_page(transfer, piece.at, piece.length, *error);
 		got = read_piece(transfer, &piece);
 		if (got >= 0 && (uint64_t)got < piece.length)
 			*error = 0;
@@ -260,13 +281,19 @@ static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 {
 	const struct piece piece = {step->offset, step->length, step->lane};
 	const int fadv_dontneed = 4;
+	int fd = transfer->opening.source->fds[stn_transfer_descriptor(transfer, step->lane)];
 	ssize_t error;
 
 	step->result = read_block(transfer, &piece, &error);
+	/* Where a server delivers less than the size that it has reported, the kernel fills up with
+	 * zeros and corrects the size. */
+	if (!stn_source_unchanged(fd, &transfer->plan.identity)) {
+		step->result = 0;
+		error = -ESTALE;
+	}
 	step->detail = (uint64_t)-error;
 	if (transfer->plan.drop_cache)
-		stn_sys_fadvise(transfer->opening.source->fds[0], transfer->plan.offset + piece.at,
-				piece.length, fadv_dontneed);
+		stn_sys_fadvise(fd, transfer->plan.offset + piece.at, piece.length, fadv_dontneed);
 }
 
 /*

@@ -12,6 +12,14 @@
 #include "init.h"
 #include "real.h"
 
+/* Before a read is served: like libc's, it is a place where a thread may be cancelled. */
+static void prepare(void)
+{
+	stn_fork_watch();
+	if (stn_real.pthread_testcancel)
+		stn_real.pthread_testcancel();
+}
+
 /* True if the call is done: *result is what it returns, and errno is set. Keeps errno on success.
  */
 static bool serve(const struct stn_read_call *call, ssize_t *result)
@@ -33,7 +41,7 @@ static bool serve_read(int fd, void *buffer, size_t length, ssize_t *result)
 		.trusted = true,
 		.pieces = &piece,
 		.count = 1,
-		.about_to = stn_fork_watch,
+		.about_to = prepare,
 	};
 
 	return serve(&call, result);
@@ -49,7 +57,7 @@ static bool serve_pread(int fd, void *buffer, size_t length, off_t offset, ssize
 		.offset = offset,
 		.pieces = &piece,
 		.count = 1,
-		.about_to = stn_fork_watch,
+		.about_to = prepare,
 	};
 
 	return serve(&call, result);
@@ -61,7 +69,7 @@ static bool serve_readv(int fd, const struct iovec *pieces, int count, ssize_t *
 		.fd = fd,
 		.pieces = pieces,
 		.count = count,
-		.about_to = stn_fork_watch,
+		.about_to = prepare,
 	};
 
 	return serve(&call, result);
@@ -76,7 +84,7 @@ static bool serve_preadv(int fd, const struct iovec *pieces, int count, off_t of
 		.offset = offset,
 		.pieces = pieces,
 		.count = count,
-		.about_to = stn_fork_watch,
+		.about_to = prepare,
 	};
 
 	return serve(&call, result);

@@ -321,6 +321,7 @@ void stn_real_resolve(void)
 		{"posix_fadvise", &stn_real.posix_fadvise},
 		{"posix_fadvise64", &stn_real.posix_fadvise64},
 		{"readahead", &stn_real.readahead},
+		{"pthread_testcancel", &stn_real.pthread_testcancel},
 		{"__register_atfork", &stn_real.register_atfork},
 	};
 

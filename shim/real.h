@@ -81,6 +81,8 @@ struct stn_real {
 	stn_preadv2_function *preadv2, *preadv64v2;
 	stn_fadvise_function *posix_fadvise, *posix_fadvise64;
 	ssize_t (*readahead)(int fd, off_t offset, size_t count);
+	/* NULL in a process without threads, before glibc 2.34. */
+	void (*pthread_testcancel)(void);
 	/* glibc's form of pthread_atfork; NULL in other libcs. */
 	int (*register_atfork)(void (*prepare)(void), void (*parent)(void), void (*child)(void),
 			       void *object);
