@@ -19,9 +19,10 @@ class Row:
         self.bar, self.measured, self.ok, self.figures = bar, measured, ok, figures
 
 
-def compare(settings, source, variants, limits, delay):
-    """Times variants on a mount. limits: {other variant: most the library may take of it}."""
-    with mounted(source, delay_ms=delay) as (path, server):
+def compare(settings, source, variants, limits, delay, **options):
+    """Times variants on a mount. limits: {other variant: most the library may take of it}; options:
+    the mount's."""
+    with mounted(source, delay_ms=delay, **options) as (path, server):
         made = {name: (lambda make=make: make(path)) for name, make in variants.items()}
         results = interleave(settings, made, path, server)
     seconds = {name: median(runs) for name, runs in results.items()}
