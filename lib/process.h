@@ -13,7 +13,7 @@
 
 #include "lock.h"
 
-struct stn_ahead;
+struct stn_readblocks;
 struct stn_crew;
 
 /* One for short calls, one for fills, and more while servers do not answer. */
@@ -26,8 +26,7 @@ struct stn_process {
 	struct stn_crew *crews[STN_CREWS]; /* made when first needed, then kept */
 	uint64_t planned;		   /* bytes of mappings that are being engaged; pool_lock */
 	uint64_t filled; /* bytes of those that have been read already; pool_lock */
-	struct stn_ahead
-		*ahead; /* blocks read ahead (ahead.c), made when first needed; pool_lock */
+	struct stn_readblocks *readblocks; /* made when first needed; pool_lock */
 	uint32_t transfers_running; /* reads into callers' memory under way; futex; pool_lock */
 	uint32_t transfers_held;    /* forks that wait for them, or are happening; pool_lock */
 };

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <linux/stat.h>
 
-#include "ahead.h"
+#include "readblock.h"
 #include "config.h"
 #include "fs.h"
 #include "page.h"
@@ -127,7 +127,7 @@ static int64_t read_directly(struct stn_range *range, uint64_t done)
 
 int64_t stn_range_read(struct stn_range *range)
 {
-	bool small = range->fuse && range->length < STN_AHEAD_MOST;
+	bool small = range->fuse && range->length < STN_READBLOCK_MOST;
 	uint64_t done = 0;
 	int64_t got = 1;
 
@@ -135,13 +135,13 @@ int64_t stn_range_read(struct stn_range *range)
 		/* A block that was read for us and is gone already: others are in a hurry too. */
 		bool read = got == 0;
 
-		got = stn_ahead_copy(range, done);
+		got = stn_readblock_copy(range, done);
 		if (got < 0 && got != -EFAULT)
 			break;
 		if (got < 0)
 			return done ? (int64_t)done : got;
 		done += (uint64_t)got;
-		if (got == 0 && (read || !stn_ahead_fetch(range, done)))
+		if (got == 0 && (read || !stn_readblock_fetch(range, done)))
 			break;
 	}
 	return done < range->length ? read_directly(range, done) : (int64_t)done;

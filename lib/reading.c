@@ -14,6 +14,7 @@
 #include "readlog.h"
 #include "range.h"
 #include "signals.h"
+#include "strangers.h"
 #include "survey.h"
 #include "sys.h"
 
@@ -33,12 +34,15 @@ struct reading {
 /* Finds the model behind the descriptor; no server is asked. */
 static bool find_model(struct reading *reading)
 {
-	struct statx st = {0};
+	uint32_t era = stn_stranger_era();
+	struct statx st;
 
 	if (stn_sys_statx_cached(reading->call->fd, STATX_INO, &st) < 0)
 		return false;
 	reading->model =
 		stn_names_find((uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor, st.stx_ino);
+	if (!reading->model)
+		stn_stranger_note(reading->call->fd, era);
 	return reading->model != NULL;
 }
 
@@ -323,7 +327,8 @@ static ssize_t serve(struct reading *reading)
 	return got;
 }
 
-bool stn_reading_serve(const struct stn_read_call *call, ssize_t *result)
+/* Serves a read of a descriptor that may be a model's. */
+static bool serve_call(const struct stn_read_call *call, ssize_t *result)
 {
 	struct reading reading = {.call = call};
 
@@ -337,6 +342,11 @@ bool stn_reading_serve(const struct stn_read_call *call, ssize_t *result)
 		call->about_to();
 	*result = serve(&reading);
 	return true;
+}
+
+bool stn_reading_serve(const struct stn_read_call *call, ssize_t *result)
+{
+	return call->fd >= 0 && !stn_stranger_known(call->fd) && serve_call(call, result);
 }
 
 bool stn_reading_covers(int fd)

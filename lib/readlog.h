@@ -33,8 +33,8 @@ void stn_readlog_served(const struct stn_readlog_entry *entry);
 
 /*
  * True if a line is due when bytes have been served since the last one, which brought the total to
- * reported: at first; when as much again has come, 64 MiB at least; and each time that the whole
- * file has been read. Pure.
+ * reported: at first; when half as much has come again, 64 MiB at least; and each time that the
+ * whole file but a MiB has been read. Pure.
  */
 bool stn_readlog_due(uint64_t reported, uint64_t bytes, uint64_t file_size);
 

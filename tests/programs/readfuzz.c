@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -192,6 +193,7 @@ int main(int argc, char **argv)
 	state.random = state.seed;
 	steps = strtoul(argv[5], NULL, 10);
 	say("seed %lu", state.seed);
+	setrlimit(RLIMIT_NOFILE, &(struct rlimit){4096, 4096});
 	fuzz_arenas();
 	run_steps(steps);
 	say("%lu steps, sum %016llx", steps, (unsigned long long)fuzz_sum());

@@ -68,6 +68,12 @@ void *fuzz_spot_address(const struct spot *spot, int side);
 void fuzz_spot_prepare(const struct spot *spot);
 void fuzz_spot_check(const struct spot *spot);
 
+/*
+ * A descriptor that is not the model's, at a number that no model's will get, unless all calls are
+ * made: what is known of a number may outlast its file for a few reads. -1 stays as it is.
+ */
+int fuzz_set_apart(int fd);
+
 /* One random call on descriptors; on streams. Descriptors may be used in children, streams not. */
 void fuzz_descriptor_step(void);
 void fuzz_read_step(const int fds[SIDES]);

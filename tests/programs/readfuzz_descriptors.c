@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,12 +12,27 @@
 #include "readfuzz.h"
 
 #define SLOTS 8
+#define APART 1100 /* where the numbers begin that are set apart */
 
 /* The descriptors in use, the model's and the twin's; fd -1 where there is none. */
 static struct {
 	bool used;
 	int fds[SIDES];
 } slots[SLOTS];
+
+int fuzz_set_apart(int fd)
+{
+	int moved, error = errno;
+
+	if (fd < 0 || fd >= APART || fuzz_files.all)
+		return fd;
+	moved = fcntl(fd, F_DUPFD, APART);
+	if (moved < 0)
+		fail("fcntl: %s", strerror(errno));
+	close(fd);
+	errno = error;
+	return moved;
+}
 
 /* Prints and compares what a call that makes descriptors has given. Their numbers differ. */
 static bool made(const int fds[SIDES], const int errors[SIDES])
@@ -49,6 +65,8 @@ static void open_slot(unsigned slot)
 			    : way == 2 ? openat(AT_FDCWD, path, flag)
 				       : (int)syscall(SYS_openat, AT_FDCWD, path, flag, 0);
 		errors[side] = errno;
+		if (side || other)
+			fds[side] = fuzz_set_apart(fds[side]);
 	}
 	if (!made(fds, errors))
 		return;
@@ -82,6 +100,9 @@ static void duplicate_slot(unsigned from, unsigned to)
 	bool raw = fuzz_chance(3);
 	int fds[SIDES], errors[SIDES];
 
+	if (slots[to].used && !fuzz_files.all &&
+	    (slots[from].fds[0] >= APART) != (slots[to].fds[0] >= APART))
+		return;
 	fuzz_describe("dup(%d/%d)", slots[from].fds[0], slots[from].fds[1]);
 	for (int side = 0; side < SIDES; side++) {
 		int old = slots[from].fds[side], new = slots[to].fds[side];
@@ -93,6 +114,8 @@ static void duplicate_slot(unsigned from, unsigned to)
 			fds[side] =
 				raw ? (int)syscall(SYS_dup3, old, new, O_CLOEXEC) : dup2(old, new);
 		errors[side] = errno;
+		if (old >= APART && !slots[to].used)
+			fds[side] = fuzz_set_apart(fds[side]);
 	}
 	if (!made(fds, errors))
 		return;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -41,14 +42,17 @@ static struct effect effect_of(FILE *stream, long rc)
 		fuzz_compare(effects_);                                                            \
 	} while (0)
 
-/* Opens one file as a stream: by name under both names, or from a descriptor. */
-static FILE *open_one(const char *path, const char *mode, unsigned way)
+/* Opens one file as a stream: by name under both names, or from a descriptor, as the twin always is
+ * where it is set apart. */
+static FILE *open_one(int side, const char *mode, unsigned way)
 {
+	const char *path = fuzz_files.paths[side];
 	int fd;
 
-	if (way < 2)
+	if (way < 2 && (side == 0 || fuzz_files.all))
 		return way == 0 ? fopen(path, mode) : fopen64(path, mode);
-	fd = open(path, O_RDONLY);
+	fd = open(path, way < 2 && strchr(mode, '+') ? O_RDWR : O_RDONLY);
+	fd = side ? fuzz_set_apart(fd) : fd;
 	return fd < 0 ? NULL : fdopen(fd, "rb");
 }
 
@@ -64,7 +68,7 @@ static void open_streams(unsigned n)
 	fuzz_describe("fopen(%s) in way %u, buffering %u", mode, way, buffering);
 	for (int side = 0; side < SIDES; side++) {
 		errno = UNTOUCHED;
-		streams[n][side] = open_one(fuzz_files.paths[side], mode, way);
+		streams[n][side] = open_one(side, mode, way);
 		effects[side].error = errno;
 		effects[side].rc = streams[n][side] ? 0 : -1;
 	}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy
 from compare import MIB, ended, same
 from support import models, need
+from support.cache import evict
 from support.fuse import FuseServer
 from support.run import run
 
@@ -71,15 +72,23 @@ def buffered(server, name):
     return server.stats()["files"].get(name, {"buffered_requests": 0})["buffered_requests"]
 
 
-def both(argv, server, name, env=None, timeout=30, check=same, **options):
-    """Runs a program bare and preloaded; they must show the same, and the library's run must not
-    have read the file through the page cache. Returns both results."""
-    bare = run(argv, preload=False, timeout=timeout, **options)
+def forget(server, path):
+    """Before a run: the server's counters at zero; a file on disk out of the page cache, from which
+    the kernel would serve it."""
     if server:
         server.reset()
+    else:
+        evict(path)
+
+
+def both(argv, server, path, env=None, timeout=30, **options):
+    """Runs a program bare and preloaded; they must show the same, and the library's run must not
+    have read the file at path on the mount through the page cache. Returns both results."""
+    bare = run(argv, preload=False, timeout=timeout, **options)
+    forget(server, path)
     preloaded = ended(run(argv, env=env, timeout=timeout, **options))
-    check(bare, preloaded)
+    same(bare, preloaded)
     if server:
-        assert buffered(server, name) == 0, (server.stats(), preloaded.log)
+        assert buffered(server, path.name) == 0, (server.stats(), preloaded.log)
         assert server.stats()["direct_bytes"] > 0
     return bare, preloaded

@@ -37,7 +37,7 @@ def test_error_in_the_middle(kind, block):
     """The bytes before the error, then the error; behind it reading goes on."""
     with mounted(fault=f"eio:{MODEL}:{AT}:4096") as server:
         argv = reading(server, "-k", kind, "-b", block, "-s", 4096)
-        _, preloaded = both(argv, server, MODEL)
+        _, preloaded = both(argv, server, server.mountpoint / MODEL)
     assert calls(preloaded)[-1][1:4] == (AT, -1, "EIO")
 
 
@@ -45,7 +45,9 @@ def test_error_in_the_middle(kind, block):
 def test_error_everywhere(kind):
     """Nothing can be read: the error at once, and the offset stays."""
     with mounted(fault=f"eio:{MODEL}:0:{SIZE}") as server:
-        _, preloaded = both(reading(server, "-k", kind), None, MODEL)
+        argv = reading(server, "-k", kind)
+        preloaded = ended(run(argv, timeout=30))
+        same(run(argv, preload=False, timeout=30), preloaded)
     assert calls(preloaded)[0] == (SIZE, 0, -1, "EIO", 0)
 
 
@@ -136,7 +138,8 @@ def test_small_reads_of_a_server_that_hangs():
 def test_slow_server_is_waited_for():
     """Slower than the time limit as a whole, but never without progress for so long."""
     with mounted(bandwidth=8 * MIB, delay_ms=20) as server:
-        _, preloaded = both(reading(server), server, MODEL, {"STSHIM_TIMEOUT": "1s"})
+        path = server.mountpoint / MODEL
+        _, preloaded = both(reading(server), server, path, {"STSHIM_TIMEOUT": "1s"})
     assert preloaded.seconds > 2
     assert decisions(preloaded, MODEL) == [], preloaded.stats
 

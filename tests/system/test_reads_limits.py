@@ -120,7 +120,9 @@ def test_page_cache_as_found(kind, part, io):
         argv = reading(server.mountpoint / MODEL, "-k", kind, "-b", 65536)
         result = ended(run(argv, env={"STSHIM_IO": io}))
         assert served(result, MODEL) > 0, result.stats
-        assert abs(watch.resident() - before) <= MIB // 4, (before, watch.resident())
+        # What the kernel has read ahead of buffered reads may come after they are over.
+        slack = MIB if io == "buffered" else 0
+        assert abs(watch.resident() - before) <= slack, (before, watch.resident())
 
 
 def test_page_cache_on_disk(tmp_path):
@@ -205,7 +207,7 @@ def test_few_lines():
         found = lines(result, MODEL)
     assert 1 <= len(found) <= 12, len(found)
     assert 1 <= len(result.log.splitlines()) <= 12, result.log
-    assert served(result, MODEL) == 2 * SIZE
+    assert 2 * SIZE * 15 // 16 <= served(result, MODEL) <= 2 * SIZE
     assert sum(line["direct_bytes"] for line in found) >= SIZE
     assert all(line["file_system"] == "fuse" and line["size"] == SIZE for line in found)
 

@@ -8,8 +8,8 @@
  * begins with 64 KiB. A block is good for a read only if the descriptor shows the same version
  * then.
  */
-#ifndef STN_AHEAD_H
-#define STN_AHEAD_H
+#ifndef STN_READBLOCK_H
+#define STN_READBLOCK_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,12 +17,12 @@
 #include "range.h"
 
 /* Blocks in a process, and bytes of the smallest and the largest one. */
-#define STN_AHEAD_BLOCKS 8
-#define STN_AHEAD_LEAST	 ((uint64_t)64 << 10)
-#define STN_AHEAD_MOST	 ((uint64_t)1 << 20)
+#define STN_READBLOCKS	    8
+#define STN_READBLOCK_LEAST ((uint64_t)64 << 10)
+#define STN_READBLOCK_MOST  ((uint64_t)1 << 20)
 
 /* One block and its reader, who may have needed no bytes in memory so far. Pool lock. */
-struct stn_block {
+struct stn_readblock {
 	struct stn_identity identity; /* size 0: nobody's */
 	uint64_t offset, length;      /* of the bytes in memory */
 	uint64_t next;		      /* where the reader is expected */
@@ -33,9 +33,9 @@ struct stn_block {
 	char *memory;
 };
 
-struct stn_ahead {
+struct stn_readblocks {
 	uint64_t uses;
-	struct stn_block blocks[STN_AHEAD_BLOCKS];
+	struct stn_readblock blocks[STN_READBLOCKS];
 };
 
 /*
@@ -43,18 +43,18 @@ struct stn_ahead {
  * reader of this block, the least for another one. Where that is no more than what is wanted, it
  * need not go through a block. Pure.
  */
-uint64_t stn_ahead_size(const struct stn_block *block, uint64_t offset, uint64_t length);
+uint64_t stn_readblock_size(const struct stn_readblock *block, uint64_t offset, uint64_t length);
 
 /*
  * Copies what a block has of a range, from done bytes of it on. Bytes, 0 if no block has the next
  * one, or -errno (-EFAULT: the program's memory is bad). No lock held.
  */
-int64_t stn_ahead_copy(const struct stn_range *range, uint64_t done);
+int64_t stn_readblock_copy(const struct stn_range *range, uint64_t done);
 
 /*
  * Reads a block that has the bytes of a range from done on. False if there is none afterwards:
  * reading them directly is better, or it has failed. Blocks as the file system does. No lock held.
  */
-bool stn_ahead_fetch(struct stn_range *range, uint64_t done);
+bool stn_readblock_fetch(struct stn_range *range, uint64_t done);
 
 #endif

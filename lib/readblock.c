@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ahead.h"
+#include "readblock.h"
 
 #include <errno.h>
 #include <string.h>
@@ -9,72 +9,72 @@
 #include "sys.h"
 
 /* True if a read at offset goes on where this block's reader stopped, or a little behind. */
-static bool continues(const struct stn_block *block, uint64_t offset)
+static bool continues(const struct stn_readblock *block, uint64_t offset)
 {
-	return offset >= block->next && offset - block->next <= STN_AHEAD_LEAST;
+	return offset >= block->next && offset - block->next <= STN_READBLOCK_LEAST;
 }
 
-uint64_t stn_ahead_size(const struct stn_block *block, uint64_t offset, uint64_t length)
+uint64_t stn_readblock_size(const struct stn_readblock *block, uint64_t offset, uint64_t length)
 {
-	uint64_t size = stn_round_up(length, STN_AHEAD_LEAST);
+	uint64_t size = stn_round_up(length, STN_READBLOCK_LEAST);
 
 	if (!continues(block, offset))
-		return STN_AHEAD_LEAST;
-	return stn_min(stn_max(2 * block->size, size), STN_AHEAD_MOST);
+		return STN_READBLOCK_LEAST;
+	return stn_min(stn_max(2 * block->size, size), STN_READBLOCK_MOST);
 }
 
 /* The process's blocks, made if need be; NULL if memory is refused. Pool lock held. */
-static struct stn_ahead *blocks_of(struct stn_process *process)
+static struct stn_readblocks *blocks_of(struct stn_process *process)
 {
-	size_t size = stn_round_up(sizeof(struct stn_ahead), stn_page_size());
-	struct stn_ahead *ahead = process->ahead;
+	size_t size = stn_round_up(sizeof(struct stn_readblocks), stn_page_size());
+	struct stn_readblocks *all = process->readblocks;
 
-	if (ahead)
-		return ahead;
-	ahead = stn_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			     0);
-	if (stn_sys_failed(ahead))
+	if (all)
+		return all;
+	all = stn_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (stn_sys_failed(all))
 		return NULL;
-	stn_sys_madvise(ahead, size, MADV_DONTFORK);
-	return process->ahead = ahead;
+	stn_sys_madvise(all, size, MADV_DONTFORK);
+	return process->readblocks = all;
 }
 
 /*
  * Takes the lock again after something in between which a signal handler may have interrupted to
  * fork: in its child the blocks are not there. False then, and the lock is not taken.
  */
-static bool enter_again(struct stn_process *process, const struct stn_ahead *ahead, uint64_t *mask)
+static bool enter_again(struct stn_process *process, const struct stn_readblocks *all,
+			uint64_t *mask)
 {
 	*mask = stn_lock_enter(&process->pool_lock);
-	if (process->ahead == ahead)
+	if (process->readblocks == all)
 		return true;
 	stn_lock_leave(&process->pool_lock, *mask);
 	return false;
 }
 
 /* Finds a block of this version that has the byte at offset; it gets a user. Pool lock held. */
-static struct stn_block *find_block(struct stn_ahead *ahead, const struct stn_identity *identity,
-				    uint64_t offset)
+static struct stn_readblock *find_block(struct stn_readblocks *all,
+					const struct stn_identity *identity, uint64_t offset)
 {
-	for (unsigned i = 0; i < STN_AHEAD_BLOCKS; i++) {
-		struct stn_block *block = &ahead->blocks[i];
+	for (unsigned i = 0; i < STN_READBLOCKS; i++) {
+		struct stn_readblock *block = &all->blocks[i];
 
 		if (offset < block->offset || offset - block->offset >= block->length ||
 		    !stn_identity_equal(&block->identity, identity))
 			continue;
 		block->users++;
-		block->last_use = ++ahead->uses;
+		block->last_use = ++all->uses;
 		return block;
 	}
 	return NULL;
 }
 
-int64_t stn_ahead_copy(const struct stn_range *range, uint64_t done)
+int64_t stn_readblock_copy(const struct stn_range *range, uint64_t done)
 {
 	struct stn_process *process = stn_process_get();
 	uint64_t offset = range->offset + done, mask = stn_lock_enter(&process->pool_lock);
-	struct stn_ahead *ahead = blocks_of(process);
-	struct stn_block *block = ahead ? find_block(ahead, &range->identity, offset) : NULL;
+	struct stn_readblocks *all = blocks_of(process);
+	struct stn_readblock *block = all ? find_block(all, &range->identity, offset) : NULL;
 	uint64_t length;
 	ssize_t copied;
 
@@ -84,7 +84,7 @@ int64_t stn_ahead_copy(const struct stn_range *range, uint64_t done)
 	length = stn_min(range->length - done, block->offset + block->length - offset);
 	copied = stn_sys_copy(range->memory + done, block->memory + (offset - block->offset),
 			      length);
-	if (!enter_again(process, ahead, &mask))
+	if (!enter_again(process, all, &mask))
 		return -ECHILD;
 	block->users--;
 	stn_lock_leave(&process->pool_lock, mask);
@@ -95,13 +95,13 @@ int64_t stn_ahead_copy(const struct stn_range *range, uint64_t done)
  * The block whose reader goes on at offset, else the one that nobody has used for longest; NULL if
  * all are in use. Pool lock held.
  */
-static struct stn_block *choose_block(struct stn_ahead *ahead, const struct stn_identity *identity,
-				      uint64_t offset)
+static struct stn_readblock *choose_block(struct stn_readblocks *all,
+					  const struct stn_identity *identity, uint64_t offset)
 {
-	struct stn_block *oldest = NULL;
+	struct stn_readblock *oldest = NULL;
 
-	for (unsigned i = 0; i < STN_AHEAD_BLOCKS; i++) {
-		struct stn_block *block = &ahead->blocks[i];
+	for (unsigned i = 0; i < STN_READBLOCKS; i++) {
+		struct stn_readblock *block = &all->blocks[i];
 
 		if (block->users)
 			continue;
@@ -117,8 +117,8 @@ static struct stn_block *choose_block(struct stn_ahead *ahead, const struct stn_
 
 /* What is to be read into a block, and where. */
 struct fetch {
-	struct stn_ahead *ahead;
-	struct stn_block *block;
+	struct stn_readblocks *all;
+	struct stn_readblock *block;
 	uint64_t offset, length;
 	char *memory;	 /* NULL: to be mapped */
 	char *discarded; /* memory that is of no use any more */
@@ -127,23 +127,24 @@ struct fetch {
 
 /* Takes a block for the calling thread, and decides how much to read. False if nothing is to be
  * read into it. Pool lock held. */
-static bool begin_fetch(struct stn_ahead *ahead, const struct stn_range *range, uint64_t done,
+static bool begin_fetch(struct stn_readblocks *all, const struct stn_range *range, uint64_t done,
 			struct fetch *fetch)
 {
 	uint64_t offset = range->offset + done, wanted = range->length - done, size;
-	struct stn_block *block = choose_block(ahead, &range->identity, offset);
+	struct stn_readblock *block = choose_block(all, &range->identity, offset);
 
-	*fetch = (struct fetch){.ahead = ahead, .block = block};
+	*fetch = (struct fetch){.all = all, .block = block};
 	if (!block)
 		return false;
-	size = stn_ahead_size(block, offset, wanted);
+	size = stn_readblock_size(block, offset, wanted);
 	fetch->offset = stn_round_down(offset, stn_page_size());
 	fetch->length = stn_min(size, range->identity.size - fetch->offset);
 	block->identity = range->identity;
-	block->last_use = ++ahead->uses;
+	block->last_use = ++all->uses;
 	block->length = 0;
 	block->next = offset + wanted;
-	block->size = stn_max(size, stn_min(stn_round_up(wanted, STN_AHEAD_LEAST), STN_AHEAD_MOST));
+	block->size = stn_max(
+		size, stn_min(stn_round_up(wanted, STN_READBLOCK_LEAST), STN_READBLOCK_MOST));
 	if (wanted < size && block->mapped == stn_round_up(fetch->length, stn_page_size())) {
 		fetch->memory = block->memory;
 	} else {
@@ -171,7 +172,7 @@ static char *map_block(size_t size)
 /* Gives the block what has been read, or makes it nobody's. Pool lock held. */
 static void end_fetch(struct fetch *fetch, uint64_t had)
 {
-	struct stn_block *block = fetch->block;
+	struct stn_readblock *block = fetch->block;
 
 	block->users--;
 	block->memory = fetch->memory;
@@ -183,13 +184,13 @@ static void end_fetch(struct fetch *fetch, uint64_t had)
 		memset(&block->identity, 0, sizeof(block->identity));
 }
 
-bool stn_ahead_fetch(struct stn_range *range, uint64_t done)
+bool stn_readblock_fetch(struct stn_range *range, uint64_t done)
 {
 	struct stn_process *process = stn_process_get();
 	uint64_t mask = stn_lock_enter(&process->pool_lock), had = 0;
-	struct stn_ahead *ahead = blocks_of(process);
+	struct stn_readblocks *all = blocks_of(process);
 	struct fetch fetch = {0};
-	bool wanted = ahead && begin_fetch(ahead, range, done, &fetch), lost = false;
+	bool wanted = all && begin_fetch(all, range, done, &fetch), lost = false;
 	int error;
 
 	stn_lock_leave(&process->pool_lock, mask);
@@ -204,7 +205,7 @@ bool stn_ahead_fetch(struct stn_range *range, uint64_t done)
 					 &error, &lost);
 	if (lost)
 		fetch.memory = NULL;
-	if (!enter_again(process, ahead, &mask))
+	if (!enter_again(process, all, &mask))
 		return false;
 	end_fetch(&fetch, had);
 	stn_lock_leave(&process->pool_lock, mask);
