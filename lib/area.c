@@ -134,12 +134,14 @@ static int register_piece(const struct stn_area *area, size_t from, size_t to, b
 		.kind = STN_REGION_ENGAGED,
 		.file_system = area->file_system,
 		.shared = shared,
+		.lazy = area->lazy,
 	};
-	int rc;
+	int rc = 0;
 
 	if (from == to)
 		return 0;
-	rc = stn_sys_madvise(area->memory + from, to - from, MADV_DOFORK);
+	if (!area->lazy)
+		rc = stn_sys_madvise(area->memory + from, to - from, MADV_DOFORK);
 	if (rc == 0 && area->keeper)
 		rc = stn_sys_madvise(area->keeper + from, to - from, MADV_DOFORK);
 	return rc ? rc : stn_region_add(&region);
@@ -193,6 +195,18 @@ int stn_area_publish(struct stn_area *area, const struct stn_fill *fill, int pro
 		rc = put_keeper(area, area->data, area->size - area->data, prot);
 	if (rc == 0)
 		rc = register_piece(area, from, area->data, shared);
+	return rc == 0 ? 0 : withdraw(area, rc);
+}
+
+int stn_area_publish_lazy(struct stn_area *area, int prot, bool shared, const char *name)
+{
+	int rc = 0;
+
+	stn_area_name(area->memory, area->data, name);
+	if (area->size > area->data)
+		rc = put_keeper(area, area->data, area->size - area->data, prot);
+	if (rc == 0)
+		rc = register_piece(area, 0, area->data, shared);
 	return rc == 0 ? 0 : withdraw(area, rc);
 }
 

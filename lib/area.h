@@ -32,7 +32,8 @@ struct stn_area {
 	char *memory;	      /* where the mapping will be */
 	size_t size;	      /* bytes of it; as keeper_size */
 	uint32_t file_system; /* f_type of the file's */
-	size_t data; /* bytes of it, from its start, that are anonymous memory to be filled */
+	size_t data;   /* bytes of it, from its start, that are anonymous memory to be filled */
+	uint32_t lazy; /* its id if it is filled lazily, else 0 */
 };
 
 /*
@@ -56,6 +57,12 @@ int stn_area_reserve(struct stn_area *area, void *hint, size_t size, size_t data
  */
 int stn_area_publish(struct stn_area *area, const struct stn_fill *fill, int prot, bool shared,
 		     const char *name);
+
+/*
+ * The same for an area that is filled lazily (area->lazy) and has the access that was asked for
+ * already: the memory is not inherited by children yet.
+ */
+int stn_area_publish_lazy(struct stn_area *area, int prot, bool shared, const char *name);
 
 /*
  * Puts the filled area, which has no holes, over base, a mapping of the program's, and registers

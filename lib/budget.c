@@ -130,15 +130,14 @@ static void consider(struct stn_budget_verdict *verdict, const char *name, uint6
 	verdict->fits = verdict->fits && left >= needed;
 }
 
-/* STSHIM_MEMORY as a cap on the bytes engaged in this process. */
-static uint64_t configured_cap(const struct stn_budget_view *view, const struct stn_budget_use *use)
+uint64_t stn_budget_cap(const struct stn_budget_view *view, uint64_t kind, uint64_t value)
 {
 	uint64_t base = view->group_limit < view->host_total ? view->group_limit : view->host_total;
 
-	if (use->memory_kind == STN_MEMORY_SIZE)
-		return use->memory_value;
-	if (use->memory_kind == STN_MEMORY_PERCENT)
-		return base / 100 * use->memory_value;
+	if (kind == STN_MEMORY_SIZE)
+		return value;
+	if (kind == STN_MEMORY_PERCENT)
+		return base / 100 * value;
 	return STN_BUDGET_UNLIMITED;
 }
 
@@ -152,7 +151,7 @@ void stn_budget_decide(const struct stn_budget_view *view, const struct stn_budg
 		use->unified ? use->engaged + use->planned + use->declined + need + use->expected
 			     : 0;
 	uint64_t memory = need + minus(use->planned, use->filled) + copies;
-	uint64_t cap = configured_cap(view, use);
+	uint64_t cap = stn_budget_cap(view, use->memory_kind, use->memory_value);
 
 	*verdict = (struct stn_budget_verdict){.fits = true};
 	consider(verdict, "host", memory, view->host_available,

@@ -56,6 +56,9 @@ uint64_t stn_budget_margin(uint64_t limit);
 void stn_budget_decide(const struct stn_budget_view *view, const struct stn_budget_use *use,
 		       uint64_t need, struct stn_budget_verdict *verdict);
 
+/* STSHIM_MEMORY, by its kind and value, as a cap on the bytes engaged in this process. Pure. */
+uint64_t stn_budget_cap(const struct stn_budget_view *view, uint64_t kind, uint64_t value);
+
 /* During a fill: the bytes that host and groups have left above half of their margins. Pure. */
 uint64_t stn_budget_left(const struct stn_budget_view *view);
 

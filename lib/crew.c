@@ -76,6 +76,16 @@ struct stn_crew *stn_crew_current(struct stn_process *process, bool reads, int *
 	return slow;
 }
 
+struct stn_crew *stn_crew_lazy(struct stn_process *process, int *rc)
+{
+	*rc = -EAGAIN;
+	if (!process->lazy_crew)
+		process->lazy_crew = map_crew();
+	if (process->lazy_crew)
+		process->lazy_crew->resident = true;
+	return process->lazy_crew;
+}
+
 struct stn_source *stn_crew_source(struct stn_crew *crew, const struct stn_identity *identity)
 {
 	struct stn_source *found = NULL;
@@ -236,17 +246,17 @@ int stn_crew_start(struct stn_crew *crew)
 static bool wait_for_work(struct stn_process *process, struct stn_crew *crew, uint64_t *mask)
 {
 	uint32_t seen = crew->work;
-	bool busy = crew->jobs != NULL;
+	bool busy = crew->jobs != NULL, stays = busy && !crew->resident;
 	int rc;
 
 	if (!busy && (!crew->lingers || crew->condemned))
 		return false;
 	crew->idle++;
 	stn_lock_leave(&process->pool_lock, *mask);
-	rc = stn_sys_futex_wait(&crew->work, seen, busy ? 0 : LINGER);
+	rc = stn_sys_futex_wait(&crew->work, seen, stays ? 0 : LINGER);
 	*mask = stn_lock_enter(&process->pool_lock);
 	crew->idle--;
-	return rc != -ETIMEDOUT || crew->jobs;
+	return rc != -ETIMEDOUT || crew->work != seen || (crew->jobs && !crew->resident);
 }
 
 /* The last thread of a crew takes the table of descriptors with it. Pool lock held. */

@@ -28,6 +28,7 @@ struct stn_crew {
 	bool condemned;	   /* a thread waits for a server that has stopped answering */
 	uint64_t moved_at; /* clock when a step last ended */
 	bool lingers;	   /* wait a moment before leaving */
+	bool resident; /* it has a job that outlasts its steps: idle threads leave all the same */
 	struct stn_job *jobs;
 	uint64_t uses; /* counts uses of sources, for last_use */
 	struct stn_source sources[STN_CREW_SOURCES];
@@ -40,6 +41,10 @@ struct stn_crew {
  * or -EBUSY (every crew is condemned). Pool lock held.
  */
 struct stn_crew *stn_crew_current(struct stn_process *process, bool reads, int *rc);
+
+/* The crew that serves lazily filled mappings, made if need be. NULL with *rc set to -EAGAIN. Pool
+ * lock held. */
+struct stn_crew *stn_crew_lazy(struct stn_process *process, int *rc);
 
 /* True if nothing has ended in this crew for a second while all of its threads were busy. Pool lock
  * held. */
@@ -60,9 +65,6 @@ void stn_crew_unlink(struct stn_job *job);
 /* Drops one reference; returns the job if it was the last, to be given to stn_job_free. Pool lock
  * held. */
 struct stn_job *stn_job_drop(struct stn_job *job);
-
-/* Frees a job's memory; NULL is nothing. No lock held. */
-void stn_job_free(struct stn_job *job);
 
 /* Waits, some milliseconds at most, until the kernel has forgotten the crew's former threads. */
 void stn_crew_await(struct stn_crew *crew);

@@ -5,6 +5,7 @@
 #include <sys/vfs.h>
 
 #include "config.h"
+#include "lazy.h"
 #include "page.h"
 #include "process.h"
 #include "region.h"
@@ -110,8 +111,12 @@ enum stn_decision stn_engagement_error(int error)
 static void ask_budget(const struct stn_engagement *e, const struct stn_process *process,
 		       uint64_t need, struct stn_budget_verdict *verdict)
 {
+	/* The holes of lazily filled mappings take no memory yet; the copies of what will be in
+	 * them do. */
+	uint64_t holes = e->survey->unified ? 0 : stn_lazy_holes();
+	uint64_t engaged = stn_region_bytes(STN_REGION_ENGAGED);
 	struct stn_budget_use use = {
-		.engaged = stn_region_bytes(STN_REGION_ENGAGED),
+		.engaged = engaged - stn_min(engaged, holes),
 		.declined = stn_region_bytes(STN_REGION_DECLINED),
 		.planned = process->planned,
 		.filled = process->filled,
@@ -132,7 +137,9 @@ static void ask_budget(const struct stn_engagement *e, const struct stn_process 
 static enum stn_decision decide_and_reserve(struct stn_engagement *e, bool peek)
 {
 	struct stn_process *process = stn_process_get();
-	uint64_t need = peek ? STN_PEEK_FIRST : stn_policy_bytes(&e->facts), mask;
+	bool lazy = e->facts.lazy;
+	uint64_t bytes = stn_policy_bytes(&e->facts), mask;
+	uint64_t need = peek ? STN_PEEK_FIRST : lazy ? stn_min(bytes, STN_LAZY_NEED) : bytes;
 	struct stn_budget_verdict verdict;
 	enum stn_decision decision;
 
@@ -145,9 +152,9 @@ static enum stn_decision decide_and_reserve(struct stn_engagement *e, bool peek)
 	decision = stn_policy_decide(&e->facts);
 	if (stn_decision_engaged(decision) && stn_config.mode != STN_MODE_OBSERVE) {
 		e->planned = need;
-		e->peek = peek;
+		e->peek = peek || lazy;
 		process->planned += need;
-		if (!peek)
+		if (!e->peek)
 			atomic_fetch_add(&e->model->delivered, need);
 	}
 	stn_lock_leave(&process->pool_lock, mask);
@@ -179,13 +186,16 @@ enum stn_decision stn_engagement_decide(struct stn_engagement *e)
 
 	if (!stn_decision_engaged(decision) && !ask_hardware && !stn_journal_wants(decision))
 		return decision;
-	e->survey = stn_survey_run(e->call->fd, &error);
+	if (!e->survey)
+		e->survey = stn_survey_run(e->call->fd, &error);
 	if (!e->survey)
 		return stn_decision_engaged(decision) ? stn_engagement_error(error) : decision;
 	e->facts.unified = e->survey->unified;
 	decision = stn_policy_screen(&e->facts);
 	if (!stn_decision_engaged(decision))
 		return decision;
+	e->facts.lazy = stn_engagement_suits_lazy(e);
+	decision = stn_policy_screen(&e->facts);
 	if (!stn_region_room(STN_FILL_HOLES + 2))
 		return STN_DECLINED_REGIONS;
 	return decide_and_reserve(e, decision == STN_ENGAGED_PEEK);

@@ -232,6 +232,15 @@ static enum stn_outcome decline(struct stn_engagement *e, enum stn_decision deci
 								   : STN_OUTCOME_KERNEL;
 }
 
+/* Decides without lazy fill, which did not work out. */
+static enum stn_decision decide_again(struct stn_engagement *e)
+{
+	stn_engagement_settle(e);
+	e->planned = 0;
+	e->not_lazy = true;
+	return stn_engagement_decide(e);
+}
+
 enum stn_outcome stn_engage_map(const struct stn_map_call *call, void **address, int *error)
 {
 	struct stn_engagement e = {.call = call, .begun = stn_sys_clock(CLOCK_MONOTONIC)};
@@ -242,6 +251,12 @@ enum stn_outcome stn_engage_map(const struct stn_map_call *call, void **address,
 		return STN_OUTCOME_KERNEL;
 	e.area.file_system = (uint32_t)e.facts.file_system;
 	decision = stn_engagement_decide(&e);
+	if (stn_decision_engaged(decision) && e.facts.lazy && stn_config.mode != STN_MODE_OBSERVE) {
+		outcome = STN_OUTCOME_DONE;
+		if (stn_engagement_lazy(&e, address))
+			goto over;
+		decision = decide_again(&e);
+	}
 	e.record.bytes = e.facts.offset < e.facts.file_size ? stn_policy_bytes(&e.facts) : 0;
 	if (!stn_decision_engaged(decision) || stn_config.mode == STN_MODE_OBSERVE)
 		outcome = decline(&e, decision);
@@ -249,6 +264,7 @@ enum stn_outcome stn_engage_map(const struct stn_map_call *call, void **address,
 		outcome = stn_engagement_peek(&e, address);
 	else
 		outcome = engage_whole(&e, address, error);
+over:
 	if (decision == STN_ENGAGED || decision == STN_DECLINED_MEMORY)
 		stn_family_mapped(e.model, e.record.bytes);
 	stn_engagement_settle(&e);

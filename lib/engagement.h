@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside engage: one mapping while it is decided and made. Used by decide.c, engage.c and peek.c
- * only. */
+/* Inside engage: one mapping while it is decided and made. Used by decide.c, engage.c,
+ * engage_lazy.c and peek.c only. */
 #ifndef STN_ENGAGEMENT_H
 #define STN_ENGAGEMENT_H
 
@@ -10,6 +10,7 @@
 #include "policy.h"
 #include "survey.h"
 
+#define STN_LAZY_NEED  (64u << 20)  /* memory that must be there for a lazily filled mapping */
 #define STN_PEEK_FIRST (128u << 10) /* read of a header whose length is not known yet */
 
 struct stn_engagement {
@@ -23,6 +24,7 @@ struct stn_engagement {
 	uint64_t planned; /* bytes reserved in the budget and the reread guard */
 	uint64_t got;	  /* bytes of them that were read */
 	bool owned;	  /* the process's user owns the file */
+	bool not_lazy;	  /* lazy fill has been tried, and did not work */
 	bool peek;	  /* what is planned is a header, which the reread guard does not count */
 	char note[160];	  /* for the log */
 };
@@ -54,6 +56,13 @@ enum stn_decision stn_engagement_error(int error);
  */
 int stn_engagement_fill(struct stn_engagement *e, uint64_t offset, uint64_t length,
 			struct stn_fill **out);
+
+/* True if the mapping may be filled lazily. May take a thread of the pool. */
+bool stn_engagement_suits_lazy(const struct stn_engagement *e);
+
+/* Makes a mapping that is filled lazily, *address. False if that cannot be done: nothing is left of
+ * the attempt. */
+bool stn_engagement_lazy(struct stn_engagement *e, void **address);
 
 /* Makes a header peek: see engage.h for the result. */
 enum stn_outcome stn_engagement_peek(struct stn_engagement *e, void **address);

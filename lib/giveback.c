@@ -5,6 +5,7 @@
 
 #include "area.h"
 #include "journal.h"
+#include "lazy.h"
 #include "maps.h"
 #include "pool.h"
 #include "region.h"
@@ -48,6 +49,7 @@ static int give_back(const struct stn_maps_area *area, bool locked_too)
 		return -ENODEV;
 	if (!stn_region_replace(piece.start, piece.end, stn_area_give_back, area->prot, &piece))
 		return stn_region_find(piece.start, piece.end, &piece) ? -ENOMEM : 0;
+	stn_lazy_cut(piece.lazy, piece.start, piece.end);
 	if (area->locked)
 		stn_sys_call(SYS_mlock2, (long)piece.start, (long)(piece.end - piece.start),
 			     mlock_on_fault, 0, 0, 0);

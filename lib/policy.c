@@ -120,9 +120,10 @@ bool stn_policy_needs_unified(const struct stn_facts *facts)
  * peek". */
 static bool is_peek(const struct stn_facts *facts)
 {
-	return facts->header_reader && facts->fill == STN_FILL_AUTO && facts->prot == PROT_READ &&
-	       !(facts->flags & MAP_LOCKED) && (facts->flags & MAP_TYPE) == MAP_PRIVATE &&
-	       facts->offset == 0 && facts->length >= facts->file_size;
+	return facts->header_reader && !facts->lazy && facts->fill != STN_FILL_EAGER &&
+	       facts->prot == PROT_READ && !(facts->flags & MAP_LOCKED) &&
+	       (facts->flags & MAP_TYPE) == MAP_PRIVATE && facts->offset == 0 &&
+	       facts->length >= facts->file_size;
 }
 
 enum stn_decision stn_policy_screen(const struct stn_facts *facts)
@@ -160,6 +161,14 @@ uint64_t stn_policy_bytes(const struct stn_facts *facts)
 	return facts->length < left ? facts->length : left;
 }
 
+/* True if the file is read a third time; what a lazily filled mapping reads is not known yet. */
+static bool delivers_too_much(const struct stn_facts *facts)
+{
+	uint64_t more = facts->lazy ? 0 : stn_policy_bytes(facts);
+
+	return facts->delivered + more > 2 * facts->file_size;
+}
+
 enum stn_decision stn_policy_decide(const struct stn_facts *facts)
 {
 	enum stn_decision decision = stn_policy_screen(facts);
@@ -167,8 +176,7 @@ enum stn_decision stn_policy_decide(const struct stn_facts *facts)
 	if (!stn_decision_engaged(decision))
 		return decision;
 	/* A program that opens a shard for every tensor must not read it whole each time. */
-	if (decision == STN_ENGAGED &&
-	    facts->delivered + stn_policy_bytes(facts) > 2 * facts->file_size)
+	if (decision == STN_ENGAGED && delivers_too_much(facts))
 		return STN_DECLINED_REREAD;
 	return facts->fits ? decision : STN_DECLINED_MEMORY;
 }

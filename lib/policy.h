@@ -60,6 +60,7 @@ struct stn_facts {
 	uint64_t file_size;	  /* bytes */
 	/* length rounded up to pages */
 	uint64_t offset, length; /* of mmap, bytes; offset is a multiple of the page size */
+	bool lazy;		 /* it would be filled lazily */
 	bool header_reader;	 /* the caller maps files to read their header (caller.h) */
 	uint64_t delivered;	 /* bytes of this file version handed to the program so far */
 	bool fits;		 /* the budget's verdict */

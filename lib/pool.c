@@ -57,13 +57,12 @@ static bool is_reading(const struct stn_process *process)
 	return false;
 }
 
-/* Gives the job to a crew with at least one thread. Pool lock held. */
-static int submit(struct stn_process *process, struct stn_job *job, unsigned threads)
+int stn_pool_submit(struct stn_process *process, struct stn_job *job, unsigned threads)
 {
 	struct stn_crew *crew;
 	int rc;
 
-	crew = stn_crew_current(process, job->reads, &rc);
+	crew = job->lazy ? stn_crew_lazy(process, &rc) : stn_crew_current(process, job->reads, &rc);
 	if (!crew)
 		return rc;
 	job->crew = crew;
@@ -98,7 +97,8 @@ static int abandon(struct stn_process *process, struct stn_job *job)
 			job->type->abandon(job, NULL);
 		/* A first thread can hang before any step: old kernels close foreign files there.
 		 */
-		job->crew->condemned |= job->references > 1 || !job->crew->ready;
+		if (!job->lazy)
+			job->crew->condemned |= job->references > 1 || !job->crew->ready;
 		stn_crew_wake(job->crew);
 	}
 	stn_lock_leave(&process->pool_lock, mask);
@@ -113,7 +113,7 @@ static void rescue(struct stn_process *process, struct stn_job *job, unsigned th
 	if (!job->over && !job->touched && stn_crew_stuck(job->crew)) {
 		stn_crew_unlink(job);
 		/* Refused, it has no crew and waits for its time limit, as it would have. */
-		submit(process, job, threads);
+		stn_pool_submit(process, job, threads);
 	}
 	stn_lock_leave(&process->pool_lock, mask);
 }
@@ -138,13 +138,21 @@ static int await(struct stn_process *process, struct stn_job *job, unsigned thre
 		} else if (timeout && now - moved_at >= timeout) {
 			return abandon(process, job);
 		}
-		if (!job->touched)
+		if (!job->touched && !job->lazy)
 			rescue(process, job, threads);
 		if (tick)
 			tick(job);
 		stn_sys_futex_wait(&job->over, 0, SLICE);
 	}
 	return 0;
+}
+
+int stn_pool_await(struct stn_process *process, struct stn_job *job, unsigned threads,
+		   uint64_t timeout, stn_job_tick *tick)
+{
+	int rc = await(process, job, threads, timeout, tick);
+
+	return rc == 0 && job->failed ? -ENOSYS : rc;
 }
 
 int stn_pool_run(struct stn_job *job, unsigned threads, uint64_t timeout, stn_job_tick *tick)
@@ -156,11 +164,9 @@ int stn_pool_run(struct stn_job *job, unsigned threads, uint64_t timeout, stn_jo
 	if (!process)
 		return -EAGAIN;
 	mask = stn_lock_enter(&process->pool_lock);
-	rc = submit(process, job, threads);
+	rc = stn_pool_submit(process, job, threads);
 	stn_lock_leave(&process->pool_lock, mask);
-	if (rc == 0)
-		rc = await(process, job, threads, timeout, tick);
-	return rc == 0 && job->failed ? -ENOSYS : rc;
+	return rc ? rc : stn_pool_await(process, job, threads, timeout, tick);
 }
 
 static bool claim_call(struct stn_job *job, struct stn_step *step)

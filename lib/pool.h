@@ -22,6 +22,7 @@
 #include "source.h"
 
 struct stn_job;
+struct stn_process;
 
 /* One piece of a job's work. */
 struct stn_step {
@@ -60,6 +61,7 @@ struct stn_job {
 	bool failed;	       /* over, but no thread could work on it */
 	bool touched;	       /* a thread has looked for a step in it */
 	bool reads;	       /* a fill: it may block for long, and more may follow at once */
+	bool lazy;	       /* for the crew that serves lazily filled mappings */
 	uint64_t progress;     /* grows with every settled step, read without the lock */
 };
 
@@ -86,6 +88,17 @@ void stn_job_put(struct stn_job *job);
  * crew waits for a server).
  */
 int stn_pool_run(struct stn_job *job, unsigned threads, uint64_t timeout, stn_job_tick *tick);
+
+/*
+ * The two halves of stn_pool_run, for a caller that has something to do in between.
+ * stn_pool_submit: pool lock held; 0 or -errno. stn_pool_await: no lock held.
+ */
+int stn_pool_submit(struct stn_process *process, struct stn_job *job, unsigned threads);
+int stn_pool_await(struct stn_process *process, struct stn_job *job, unsigned threads,
+		   uint64_t timeout, stn_job_tick *tick);
+
+/* Frees a job that was never submitted; NULL is nothing. No lock held. */
+void stn_job_free(struct stn_job *job);
 
 /* Calls function(argument) on a thread of the pool and waits, as stn_pool_run. */
 struct stn_call {

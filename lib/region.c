@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "lazy.h"
 #include "process.h"
 #include "sys.h"
 
@@ -235,11 +236,33 @@ bool stn_region_replace(uintptr_t start, uintptr_t end, stn_region_replacement *
 	return take(start, end, replace, argument, out);
 }
 
+void stn_region_settle(uintptr_t start, uintptr_t end, uint32_t lazy)
+{
+	struct stn_process *process = stn_process_get();
+	struct table *table;
+	uint64_t mask;
+
+	if (!process)
+		return;
+	mask = stn_lock_enter(&process->regions_lock);
+	table = begin_change();
+	for (uint32_t i = lower_bound(table, start); i < table->count; i++) {
+		if (table->records[i].start >= end)
+			break;
+		if (table->records[i].lazy == lazy)
+			table->records[i].lazy = 0;
+	}
+	end_change(table);
+	stn_lock_leave(&process->regions_lock, mask);
+}
+
 void stn_region_forget(uintptr_t start, uintptr_t end)
 {
 	struct stn_region piece;
 
-	while (stn_region_take(start, end, &piece))
+	while (stn_region_take(start, end, &piece)) {
 		if (piece.keeper)
 			stn_sys_munmap((void *)piece.keeper, piece.end - piece.start);
+		stn_lazy_cut(piece.lazy, piece.start, piece.end);
+	}
 }

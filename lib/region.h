@@ -27,6 +27,7 @@ struct stn_region {
 	enum stn_region_kind kind;
 	uint32_t file_system; /* f_type of the file's, for the journal */
 	bool shared;	      /* MAP_SHARED: must not become writable */
+	uint32_t lazy;	      /* its id while it may have holes, see lazy.h; else 0 */
 };
 
 /* True while nothing is registered: one relaxed load. */
@@ -65,6 +66,10 @@ typedef int stn_region_replacement(const struct stn_region *piece, int argument)
  */
 bool stn_region_replace(uintptr_t start, uintptr_t end, stn_region_replacement *replace,
 			int argument, struct stn_region *out);
+
+/* What is registered in [start, end) with this id of a lazily filled mapping has no holes any more.
+ * Takes regions_lock. */
+void stn_region_settle(uintptr_t start, uintptr_t end, uint32_t lazy);
 
 /* Bytes registered of a kind. Lock-free. */
 uint64_t stn_region_bytes(enum stn_region_kind kind);

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "giveback.h"
+#include "lazy.h"
 #include "maps.h"
 #include "page.h"
 #include "region.h"
@@ -255,6 +256,8 @@ bool stn_remap(const struct stn_remap_call *call, void **address)
 	if (is_malformed(call) || stn_remap_shortens(call) ||
 	    !stn_region_find(call->old, end, &piece) || !stn_giveback_prune(call->old, end))
 		return false;
+	/* What moves is served no longer. */
+	stn_lazy_complete(call->old, end);
 	if (call->old_size) {
 		*address = remap(call);
 		return true;

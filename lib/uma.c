@@ -141,7 +141,7 @@ static int read_probe(const char *path, unsigned owner, const char *boot_id)
 	return strstr(text, "unified=yes") ? 1 : strstr(text, "unified=no") ? 0 : -1;
 }
 
-static int find_probe(const char *root, const char *runtime_dir)
+int stn_uma_cached(const char *root, const char *runtime_dir)
 {
 	char path[PATH_MAX], boot_id[64];
 	int verdict;
@@ -162,7 +162,7 @@ void stn_uma_collect(const char *root, const char *runtime_dir, struct stn_uma_f
 	read_device_tree(root, facts);
 	read_nvidia(root, facts);
 	read_line(root, "/sys/class/dmi/id/product_name", facts->product, sizeof(facts->product));
-	facts->probe = find_probe(root, runtime_dir);
+	facts->probe = stn_uma_cached(root, runtime_dir);
 }
 
 bool stn_uma_verdict(const struct stn_uma_facts *facts, const char **why)

@@ -22,6 +22,9 @@ struct stn_uma_facts {
  */
 void stn_uma_collect(const char *root, const char *runtime_dir, struct stn_uma_facts *facts);
 
+/* The cached verdict alone, as in facts->probe. Opens files: see file.h. */
+int stn_uma_cached(const char *root, const char *runtime_dir);
+
 /* The verdict; *why is set to a constant string. Pure. */
 bool stn_uma_verdict(const struct stn_uma_facts *facts, const char **why);
 

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "../lib/giveback.h"
+#include "../lib/lazy.h"
 #include "../lib/page.h"
 #include "../lib/region.h"
 #include "real.h"
@@ -17,6 +18,9 @@
 /* Newer than some headers. */
 #define ADVICE_DONTNEED_LOCKED 24
 #define ADVICE_GUARD_INSTALL   102
+
+#define ADVICE_POPULATE_READ  22
+#define ADVICE_POPULATE_WRITE 23
 
 /* Who answers. */
 enum answer {
@@ -87,6 +91,24 @@ static int give_to_file(void *address, size_t length, int advice)
 	return rc == 0 ? -1 : rc == -EINVAL ? EINVAL : 0;
 }
 
+/* Advice about when memory of ours will be wanted, while parts of it may be missing. */
+static void expect(void *address, size_t length, int advice)
+{
+	uintptr_t start = (uintptr_t)address;
+	uintptr_t end = start + stn_round_up(length, stn_page_size());
+	int saved = errno;
+
+	if (advice == MADV_RANDOM || advice == MADV_NORMAL || advice == MADV_SEQUENTIAL)
+		stn_lazy_expect_random(start, end, advice == MADV_RANDOM);
+	else if (advice == ADVICE_POPULATE_READ || advice == ADVICE_POPULATE_WRITE)
+		stn_lazy_fill(start, end, true);
+	else if (advice == MADV_WILLNEED)
+		stn_lazy_fill(start, end, false);
+	else if (advice == MADV_DONTFORK || advice == MADV_DOFORK)
+		stn_lazy_complete(start, end);
+	errno = saved;
+}
+
 /* Carries out or refuses advice that concerns memory of ours. 0, a positive errno, or -1: ask the
  * kernel. */
 static int take_advice(void *address, size_t length, int advice)
@@ -108,8 +130,11 @@ static int take_advice(void *address, size_t length, int advice)
 
 STN_EXPORT int madvise(void *address, size_t length, int advice)
 {
-	int answer = take_advice(address, length, advice);
+	int answer;
 
+	if (stn_lazy_any())
+		expect(address, length, advice);
+	answer = take_advice(address, length, advice);
 	if (answer < 0)
 		return stn_real.madvise(address, length, advice);
 	if (answer == 0)
@@ -120,7 +145,9 @@ STN_EXPORT int madvise(void *address, size_t length, int advice)
 
 STN_EXPORT int posix_madvise(void *address, size_t length, int advice)
 {
-	/* POSIX_MADV_DONTNEED has no effect in libc; of the others only this one reads. */
+	/* Its numbers are the kernel's, but POSIX_MADV_DONTNEED has no effect in libc. */
+	if (stn_lazy_any())
+		expect(address, length, advice);
 	if (advice == POSIX_MADV_WILLNEED &&
 	    answer_for(address, length, MADV_WILLNEED) == ANSWER_NOTHING)
 		return 0;

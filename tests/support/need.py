@@ -49,6 +49,14 @@ def program(name):
     return paths.program(name)
 
 
+def tool(name=None):
+    """The test needs stshim, or a program or library of tests/tools; returns its path."""
+    path = paths.build() / "tools" / "stshim" if name is None else paths.tools() / name
+    if not path.exists():
+        _missing(f"{path} (built where libffi and cJSON are)")
+    return path
+
+
 def module(name):
     """The test needs a Python module."""
     if importlib.util.find_spec(name) is None:

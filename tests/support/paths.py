@@ -27,6 +27,11 @@ def program(name):
     return build() / "tests" / "programs" / name
 
 
+def tools():
+    """Where the programs and libraries are that test stshim."""
+    return build() / "tests" / "tools"
+
+
 def data():
     """Test data that is made once and kept."""
     return build() / "test-data"

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import need
 
 
 def stuck():
@@ -56,3 +57,15 @@ def public():
         (directory / "out").mkdir()
         (directory / "out").chmod(0o777)
         yield directory
+
+
+@pytest.fixture
+def user_with_fuse():
+    """An unprivileged user who may open /dev/fuse, as udev's rules let everyone, for the time of
+    the test also where there is no udev."""
+    user = need.user()
+    need.command("fusermount3")
+    mode = os.stat("/dev/fuse").st_mode
+    os.chmod("/dev/fuse", 0o666)
+    yield user
+    os.chmod("/dev/fuse", mode)

@@ -536,18 +536,6 @@ def test_two_mounts_at_once(source):
         assert len(direct(one.mountpoint / "a.bin")) == SIZE
 
 
-@pytest.fixture
-def user_with_fuse():
-    """An unprivileged user who may open /dev/fuse, as udev's rules let everyone, for the time of
-    the test also where there is no udev."""
-    user = need.user()
-    need.command("fusermount3")
-    mode = os.stat("/dev/fuse").st_mode
-    os.chmod("/dev/fuse", 0o666)
-    yield user
-    os.chmod("/dev/fuse", mode)
-
-
 def test_unprivileged_user_can_mount(source, user_with_fuse):
     """fusermount3 does it for a server that is not root."""
     user = user_with_fuse

@@ -91,6 +91,7 @@ static const struct {
 	{"STSHIM_UMA", "no", FIELD(uma), STN_ANSWER_NO},
 	{"STSHIM_FILL", "auto", FIELD(fill), STN_FILL_AUTO},
 	{"STSHIM_FILL", "eager", FIELD(fill), STN_FILL_EAGER},
+	{"STSHIM_FILL", "lazy", FIELD(fill), STN_FILL_LAZY},
 	{"STSHIM_IO", "auto", FIELD(io), STN_IO_AUTO},
 	{"STSHIM_IO", "direct", FIELD(io), STN_IO_DIRECT},
 	{"STSHIM_IO", "buffered", FIELD(io), STN_IO_BUFFERED},

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a lazily filled mapping reads when the program touches something that is not there. Pure
+ * bookkeeping over offsets into the mapping; the caller guards it.
+ *
+ * The rule. A first touch somewhere is no proof that anything near it is wanted (a loader may touch
+ * each tensor once): it reads one unit. A touch that carries on where an earlier one led makes the
+ * two a run; it reads a megabyte and, ahead of that, a share of the length that the run has proven:
+ * a quarter of it or a little more, so that a program which takes half of every tensor reads little
+ * of the other half. From 48 MiB on it is as much again as the run is long, which soon is
+ * everything from here on. Part of what is read ahead is kept back, the marker: the touch of it
+ * says that the program follows, and the next window is read while it works on this one. Runs go
+ * backwards too. Several go on at once, for several threads. When the runs have covered most of the
+ * mapping, in whatever order, the rest is read.
+ */
+#ifndef STN_AHEAD_H
+#define STN_AHEAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define STN_AHEAD_UNIT                                                                             \
+	((uint64_t)64 << 10) /* the least that is read: bytes, and their alignment                 \
+			      */
+#define STN_AHEAD_RUNS 16
+
+/* One run of touches. */
+struct stn_run {
+	uint64_t first; /* where it began */
+	uint64_t at;	/* the last touch */
+	uint64_t low;	/* all of [low, high) is or will be read on its behalf */
+	uint64_t high;
+	uint64_t marker;  /* its unit is kept back until it is touched; UINT64_MAX: none */
+	uint64_t used_at; /* clock of touches, for replacing the oldest */
+	bool backwards;
+	bool live;
+};
+
+struct stn_ahead {
+	uint64_t size;	  /* bytes of the mapping */
+	uint64_t covered; /* bytes that the runs have gone through */
+	uint64_t touches; /* counts */
+	bool random;	  /* the program said that it goes about at random */
+	bool all;	  /* everything has been asked for */
+	struct stn_run runs[STN_AHEAD_RUNS];
+};
+
+/* What to read because of a touch; empty ranges have from == to. Multiples of a unit, or the end.
+ */
+struct stn_ahead_plan {
+	uint64_t from, to;	       /* at once */
+	uint64_t ahead_from, ahead_to; /* afterwards */
+	uint64_t marker;	       /* a unit of it that is kept back, or UINT64_MAX */
+};
+
+/* Starts the books of a mapping of size bytes. */
+void stn_ahead_start(struct stn_ahead *ahead, uint64_t size);
+
+/* Takes note of a touch at offset (below size), of something missing or kept back. */
+void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_plan *plan);
+
+/* True if a run's marker lies in [from, to). */
+bool stn_ahead_marked(const struct stn_ahead *ahead, uint64_t from, uint64_t to);
+
+/* Forgets the markers in [from, to): nothing there need be kept back. */
+void stn_ahead_unmark(struct stn_ahead *ahead, uint64_t from, uint64_t to);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The end of a lazily filled mapping: nothing is missing of it any more. */
+#include "lazy_engine.h"
+
+#include "maps.h"
+#include "region.h"
+#include "sys.h"
+#include "uffd.h"
+
+/* What is registered of the mapping is plain memory from now on, which a child inherits. */
+static void make_plain(const struct stn_lazy *lazy)
+{
+	uintptr_t start = (uintptr_t)lazy->plan.memory;
+	uintptr_t end = start + stn_round_up(lazy->plan.length, stn_page_size());
+	struct stn_region region;
+
+	for (uintptr_t at = start; stn_region_find(at, end, &region); at = region.end)
+		if (region.lazy == lazy->id) {
+			stn_sys_madvise((void *)region.start, region.end - region.start,
+					MADV_DOFORK);
+			stn_uffd_unregister(lazy->uffd, (void *)region.start,
+					    region.end - region.start);
+		}
+	stn_region_settle(start, end, lazy->id);
+}
+
+void stn_lazy_end(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask;
+
+	make_plain(lazy);
+	mask = stn_lock_enter(&process->pool_lock);
+	stn_lazy_unlink(engine, lazy);
+	for (uint32_t i = 0; i < STN_LAZIES; i++)
+		if (!engine->ended[i]) {
+			engine->ended[i] = lazy;
+			break;
+		}
+	stn_lazy_tell(engine, lazy);
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
+bool stn_lazy_has_ended(const struct stn_lazy_engine *engine)
+{
+	for (uint32_t i = 0; i < STN_LAZIES; i++)
+		if (engine->ended[i])
+			return true;
+	return false;
+}
+
+bool stn_lazy_claim_end(struct stn_lazy_engine *engine, struct stn_step *step)
+{
+	for (uint32_t i = 0; i < STN_LAZIES; i++) {
+		if (!engine->ended[i])
+			continue;
+		step->kind = STN_LAZY_END;
+		step->detail = (uintptr_t)engine->ended[i];
+		engine->ended[i] = NULL;
+		engine->ending++;
+		return true;
+	}
+	return false;
+}
+
+/* Says what has become of the mapping. */
+static void record(const struct stn_lazy *lazy)
+{
+	struct stn_record record = lazy->plan.record;
+	uintptr_t start = (uintptr_t)lazy->plan.memory;
+	struct stn_maps_area area;
+
+	if (!stn_journal_wants(lazy->outcome))
+		return;
+	record.event = "fill";
+	record.path = lazy->plan.path;
+	record.decision = lazy->outcome;
+	record.bytes = lazy->plan.length;
+	record.elapsed = stn_sys_clock(CLOCK_MONOTONIC) - lazy->begun;
+	record.threads = lazy->most_running;
+	record.direct_bytes = lazy->read_bytes;
+	record.returned_bytes = lazy->returned_bytes;
+	record.note = "lazy";
+	if (stn_journal_stats() && stn_maps_find(start, start + lazy->plan.length, &area) == 0)
+		record.huge_bytes = area.huge_bytes;
+	stn_journal_write(&record);
+}
+
+void stn_lazy_run_end(struct stn_lazy *lazy)
+{
+	stn_sys_close(lazy->uffd);
+	/* May wait for the file's server. */
+	stn_sys_close(lazy->file);
+	record(lazy);
+	stn_sys_munmap(lazy, lazy->mapped);
+}

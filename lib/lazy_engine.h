@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside lazy fill. Used by the lazy*.c files only; see lazy.h. */
+#ifndef STN_LAZY_ENGINE_H
+#define STN_LAZY_ENGINE_H
+
+#include <stdatomic.h>
+
+#include "ahead.h"
+#include "lazy.h"
+#include "page.h"
+#include "pool.h"
+#include "process.h"
+#include "staging.h"
+
+#define STN_LAZIES     256u /* mappings at a time; others are filled eagerly */
+#define STN_LAZY_KEPT  32u  /* pieces of a mapping that are read and kept back */
+#define STN_LAZY_BLOCK ((uint64_t)STN_STAGING_BLOCK)
+
+/* The state of one unit (STN_AHEAD_UNIT bytes) of a mapping. */
+enum stn_unit {
+	STN_UNIT_EMPTY,
+	STN_UNIT_WANTED,  /* to be read when there is nothing more urgent */
+	STN_UNIT_QUEUED,  /* to be read next: a thread waits for it */
+	STN_UNIT_READING, /* a thread reads it */
+	STN_UNIT_AWAITED, /* a thread reads it, and the program waits for it */
+	STN_UNIT_KEPT,	  /* read, but not placed: a marker */
+	STN_UNIT_PLACING, /* a thread places it */
+	STN_UNIT_PRESENT,
+	STN_UNIT_GONE, /* the program's or the file's own */
+};
+
+/* Consecutive units that are read at once. */
+struct stn_lazy_piece {
+	uint32_t first, count;
+	char *block; /* their bytes, if they are kept back */
+};
+
+/* One mapping. Everything under the pool's lock but the plan, and what steps use by themselves. */
+struct stn_lazy {
+	struct stn_lazy_plan plan; /* constant */
+	size_t mapped;		   /* bytes that begin with this struct */
+	uint32_t index;		   /* in the table */
+	uint32_t id;		   /* what the mapping's records in the registry say */
+	int uffd;		   /* in the crew's table of descriptors, as is */
+	int file;		   /* the file, direct */
+	uint32_t units;
+	uint32_t counts[STN_UNIT_GONE + 1]; /* units in each state */
+	uint32_t running;		    /* threads that read or place for it */
+	uint32_t cursor;		    /* where the last read began */
+	bool moves;			    /* UFFDIO_MOVE may do */
+	bool user_only;			    /* system calls that touch a hole fail */
+	bool surrendered;		    /* no more reading */
+	bool surrendering;		    /* a thread gives its holes to the file */
+	bool flush;			    /* place what is kept back */
+	bool wake;			    /* parts have gone for which threads may wait */
+	enum stn_decision outcome;	    /* what the journal will say */
+	uint64_t header;   /* bytes of the header that were asked for, 0: none yet */
+	uint64_t begun;	   /* clock */
+	uint64_t moved_at; /* clock of the last progress */
+	uint64_t read_bytes;
+	uint64_t returned_bytes;
+	uint32_t most_running;
+	struct stn_ahead ahead;
+	struct stn_lazy_piece kept[STN_LAZY_KEPT];
+	uint8_t *inherited; /* bits: units that a child of the fork in progress has */
+	uint8_t unit[];	    /* enum stn_unit */
+};
+
+/* What serves all mappings of a process. Pool lock, but for what is said to be constant. */
+struct stn_lazy_engine {
+	struct stn_job job;   /* in the lazy crew's list while there is anything to serve */
+	bool listed;	      /* it is in that list */
+	bool serving;	      /* a thread waits for faults */
+	int epoll;	      /* -1 while none does */
+	int bell;	      /* a userfaultfd whose only page is bell_page; -1 while none does */
+	char *bell_page;      /* constant */
+	uint32_t count;	      /* mappings */
+	uint32_t running;     /* reads */
+	uint32_t stuck;	      /* of them for mappings that have been given up */
+	uint32_t turn;	      /* in the table, whose read is next */
+	uint32_t forks;	      /* in progress */
+	uint32_t news;	      /* futex: changes when something has been placed or given back */
+	uint64_t budget_left; /* what the last look left */
+	uint64_t unchecked;   /* bytes read since */
+	struct stn_staging staging;
+	struct stn_lazy *lazies[STN_LAZIES];
+	struct stn_lazy *ended[STN_LAZIES]; /* to be freed */
+	uint32_t ending;		    /* of them being freed */
+};
+
+enum stn_lazy_step {
+	STN_LAZY_SERVE, /* waits for faults */
+	STN_LAZY_READ, /* lane: the mapping, offset: first unit, length: units, detail: the block */
+	STN_LAZY_END,  /* lane: index in the list of ended mappings */
+};
+
+/* The mappings, for the child of a fork, which finds nothing in its engine's place. */
+extern struct stn_lazy *stn_lazy_fork_table[STN_LAZIES];
+
+/* The engine of this process, or NULL if there is none. Pool lock held or on its threads. */
+struct stn_lazy_engine *stn_lazy_engine_peek(void);
+
+/* Wakes the thread that waits for faults, from any thread, and waits until it has looked. No lock
+ * held. */
+void stn_lazy_ring(struct stn_lazy_engine *engine);
+
+/* Changes the state of units [first, first + count) that are in state from. The number changed. */
+uint32_t stn_lazy_turn(struct stn_lazy *lazy, uint32_t first, uint32_t count, enum stn_unit from,
+		       enum stn_unit to);
+
+/* Units that are neither present nor gone. */
+static inline uint32_t stn_lazy_left(const struct stn_lazy *lazy)
+{
+	return lazy->units - lazy->counts[STN_UNIT_PRESENT] - lazy->counts[STN_UNIT_GONE];
+}
+
+/* The bytes of units [first, first + count), fewer at the end of the mapping. */
+static inline uint64_t stn_lazy_bytes(const struct stn_lazy *lazy, uint32_t first, uint32_t count)
+{
+	uint64_t from = first * STN_AHEAD_UNIT, to = from + count * STN_AHEAD_UNIT;
+
+	return stn_min(to, lazy->plan.length) - from;
+}
+
+/* Cuts off the next read of any mapping, the urgent ones first. Fills the step. */
+bool stn_lazy_claim_read(struct stn_lazy_engine *engine, struct stn_step *step);
+
+/* True if a thread more would find something to read. */
+bool stn_lazy_has_reads(const struct stn_lazy_engine *engine);
+
+/* Does a read, places it or keeps it back. No lock held. */
+void stn_lazy_run_read(struct stn_lazy_engine *engine, struct stn_step *step);
+
+/* Notes that the program touches a byte, by its offset in the mapping. True if a piece that was
+ * kept back must be placed: *piece is it, its units are being placed now. */
+bool stn_lazy_touch(struct stn_lazy *lazy, uint64_t offset, struct stn_lazy_piece *piece);
+
+/* Places a piece, whose units are being placed, and frees its block. No lock held. */
+void stn_lazy_place(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
+		    const struct stn_lazy_piece *piece);
+
+/* Has whoever waits for a piece of a mapping look again. No lock held. */
+void stn_lazy_wake(const struct stn_lazy *lazy, uint32_t first, uint32_t count);
+
+/* Tells whoever waits in stn_lazy_fill. Pool lock held. */
+void stn_lazy_tell(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
+
+/* Places what is kept back of a mapping. No lock held. */
+void stn_lazy_place_kept(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
+
+/*
+ * Gives a mapping up: what is missing of it becomes the file's own mapping. Blocks are freed as
+ * their readers return. No lock held; on a thread of the lazy crew.
+ */
+void stn_lazy_surrender(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
+			enum stn_decision why);
+
+/* Puts the file's own mapping in the place of units [first, first + count), which are being read.
+ * No lock held; on a thread of the lazy crew. */
+void stn_lazy_return_units(struct stn_lazy *lazy, uint32_t first, uint32_t count);
+
+/* Waits for faults and serves them until no mapping is left. No lock held. */
+void stn_lazy_run_serve(struct stn_lazy_engine *engine);
+
+/* Has the waiting thread, if there is one, be told of the mapping's faults. 0 or -errno. Pool lock
+ * held. */
+int stn_lazy_watch(const struct stn_lazy_engine *engine, const struct stn_lazy *lazy);
+
+/* Finds a mapping by its id; NULL for 0 and for what has ended. Pool lock held. */
+struct stn_lazy *stn_lazy_find(const struct stn_lazy_engine *engine, uint32_t id);
+
+/* Takes a mapping out of the table. Pool lock held. */
+void stn_lazy_unlink(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
+
+/* In a child: no mapping is being filled lazily. */
+void stn_lazy_forget_all(void);
+
+/* Accounts for a read that has ended. Pool lock held. */
+void stn_lazy_settle_read(struct stn_lazy_engine *engine, const struct stn_step *step);
+
+/* A mapping of which nothing is missing and nothing is read becomes plain memory, and is freed by
+ * a step of its own. No lock held. */
+void stn_lazy_end(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
+
+/* Such steps. Pool lock held for the first two, no lock for the third. */
+bool stn_lazy_has_ended(const struct stn_lazy_engine *engine);
+bool stn_lazy_claim_end(struct stn_lazy_engine *engine, struct stn_step *step);
+void stn_lazy_run_end(struct stn_lazy *lazy);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lazily filled mappings and fork. The memory is not inherited (MADV_DONTFORK) while it has holes,
+ * for a child would read them as zeros. Just before a fork the filled parts are made heritable, and
+ * marked; in the child everything else is filled up with pieces of the keeper. Nothing is locked
+ * meanwhile: what is filled after the marks were set the child takes from the file.
+ */
+#include "lazy_engine.h"
+
+#include <string.h>
+
+#include "area.h"
+#include "process.h"
+#include "region.h"
+#include "sys.h"
+
+struct stn_lazy *stn_lazy_fork_table[STN_LAZIES];
+
+/* Calls madvise for what is registered of units [first, end). */
+static void advise(const struct stn_lazy *lazy, uint32_t first, uint32_t end, int advice)
+{
+	uintptr_t at = (uintptr_t)lazy->plan.memory + first * STN_AHEAD_UNIT;
+	uintptr_t limit =
+		at + stn_round_up(stn_lazy_bytes(lazy, first, end - first), stn_page_size());
+	struct stn_region region;
+
+	for (; stn_region_find(at, limit, &region); at = region.end)
+		if (region.lazy == lazy->id)
+			stn_sys_madvise((void *)region.start, region.end - region.start, advice);
+}
+
+/* Makes the filled units heritable, then marks them. Pool lock held. */
+static void prepare(struct stn_lazy *lazy)
+{
+	for (uint32_t i = 0; i < lazy->units; i++) {
+		uint32_t first = i;
+
+		while (i < lazy->units && lazy->unit[i] == STN_UNIT_PRESENT)
+			i++;
+		if (i == first)
+			continue;
+		advise(lazy, first, i, MADV_DOFORK);
+		for (uint32_t unit = first; unit < i; unit++)
+			lazy->inherited[unit / 8] |= (uint8_t)(1 << unit % 8);
+	}
+}
+
+void stn_lazy_fork_prepare(void)
+{
+	struct stn_process *process = stn_lazy_any() ? stn_process_get() : NULL;
+	uint64_t mask;
+
+	if (!process || !process->lazy)
+		return;
+	mask = stn_lock_enter(&process->pool_lock);
+	process->lazy->forks++;
+	for (uint32_t i = 0; i < STN_LAZIES; i++)
+		if (process->lazy->lazies[i])
+			prepare(process->lazy->lazies[i]);
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
+/* Takes the marks off a mapping and makes all of it unheritable. Pool lock held. */
+static void restore(struct stn_lazy *lazy)
+{
+	advise(lazy, 0, lazy->units, MADV_DONTFORK);
+	memset(lazy->inherited, 0, (lazy->units + 7) / 8);
+}
+
+void stn_lazy_fork_parent(void)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask;
+
+	/* The engine is there if there was one before the fork. */
+	if (!process || !process->lazy || !process->lazy->forks)
+		return;
+	mask = stn_lock_enter(&process->pool_lock);
+	if (--process->lazy->forks == 0)
+		for (uint32_t i = 0; i < STN_LAZIES; i++)
+			if (process->lazy->lazies[i])
+				restore(process->lazy->lazies[i]);
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
+/* Fills [start, end), which the child has not inherited, up with the file's own mapping. */
+static void fill_up(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+	struct stn_region piece;
+
+	for (; stn_region_find(start, end, &piece); start = piece.end) {
+		size_t size = piece.end - piece.start;
+		void *place;
+
+		if (piece.lazy != lazy->id)
+			continue;
+		/* What is mapped there already has been filled since the marks were set, or is a
+		 * stranger's. */
+		place = stn_sys_mmap((void *)piece.start, size, PROT_NONE, flags, -1, 0);
+		if (place == (void *)piece.start)
+			stn_region_replace(piece.start, piece.end, stn_area_give_back,
+					   lazy->plan.prot, &piece);
+		else if (!stn_sys_failed(place))
+			stn_sys_munmap(place, size);
+	}
+}
+
+/* In the child: fills up all that is not marked. */
+static void complete(const struct stn_lazy *lazy)
+{
+	uintptr_t start = (uintptr_t)lazy->plan.memory;
+	uintptr_t end = start + stn_round_up(lazy->plan.length, stn_page_size());
+
+	for (uint32_t i = 0; i < lazy->units; i++) {
+		uint32_t first = i;
+
+		while (i < lazy->units && !(lazy->inherited[i / 8] >> i % 8 & 1))
+			i++;
+		if (i > first)
+			fill_up(lazy, start + first * STN_AHEAD_UNIT,
+				stn_min(start + i * STN_AHEAD_UNIT, end));
+	}
+	stn_region_settle(start, end, lazy->id);
+}
+
+void stn_lazy_fork_child(void)
+{
+	if (!stn_lazy_any())
+		return;
+	for (uint32_t i = 0; i < STN_LAZIES; i++) {
+		struct stn_lazy *lazy = stn_lazy_fork_table[i];
+
+		if (!lazy)
+			continue;
+		stn_lazy_fork_table[i] = NULL;
+		complete(lazy);
+		stn_sys_munmap(lazy, lazy->mapped);
+	}
+	stn_lazy_forget_all();
+}

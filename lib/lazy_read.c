@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is read next for lazy fill, and the reading of it. */
+#include "lazy_engine.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "budget.h"
+#include "config.h"
+#include "region.h"
+#include "source.h"
+#include "sys.h"
+
+#define UNITS_PER_BLOCK (uint32_t)(STN_LAZY_BLOCK / STN_AHEAD_UNIT)
+#define LOOK_CLOSELY	((uint64_t)1 << 30)   /* with less memory left look at it for every read */
+#define HEADER_MOST	((uint64_t)100 << 20) /* safetensors' own limit */
+
+/* The first unit in a state, from where the last read began. lazy->units if there is none. */
+static uint32_t find_unit(const struct stn_lazy *lazy, enum stn_unit state)
+{
+	const uint8_t *units = lazy->unit, *found;
+
+	found = memchr(units + lazy->cursor, state, lazy->units - lazy->cursor);
+	if (!found)
+		found = memchr(units, state, lazy->cursor);
+	return found ? (uint32_t)(found - units) : lazy->units;
+}
+
+/* The units from first in the same state, of the same block. */
+static uint32_t count_units(const struct stn_lazy *lazy, uint32_t first)
+{
+	uint32_t limit = (first / UNITS_PER_BLOCK + 1) * UNITS_PER_BLOCK, end = first + 1;
+
+	while (end < limit && end < lazy->units && lazy->unit[end] == lazy->unit[first])
+		end++;
+	return end - first;
+}
+
+/* Cuts a read of units in a state off a mapping. */
+static bool cut_read(struct stn_lazy_engine *engine, struct stn_lazy *lazy, enum stn_unit state,
+		     struct stn_step *step)
+{
+	uint32_t first = find_unit(lazy, state), count = count_units(lazy, first);
+	bool whole =
+		count == UNITS_PER_BLOCK && stn_lazy_bytes(lazy, first, count) == STN_LAZY_BLOCK;
+	char *block = stn_staging_take(&engine->staging, lazy->plan.huge && whole);
+
+	if (!block)
+		return false;
+	stn_lazy_turn(lazy, first, count, state,
+		      state == STN_UNIT_QUEUED ? STN_UNIT_AWAITED : STN_UNIT_READING);
+	lazy->cursor = first;
+	lazy->running++;
+	if (lazy->running > lazy->most_running)
+		lazy->most_running = lazy->running;
+	engine->running++;
+	step->kind = STN_LAZY_READ;
+	step->lane = lazy->index;
+	step->offset = first;
+	step->length = count;
+	step->detail = (uintptr_t)block;
+	return true;
+}
+
+bool stn_lazy_has_reads(const struct stn_lazy_engine *engine)
+{
+	if (engine->running - engine->stuck >= stn_config.threads)
+		return false;
+	for (uint32_t i = 0; i < STN_LAZIES; i++) {
+		const struct stn_lazy *lazy = engine->lazies[i];
+
+		if (lazy && !lazy->surrendered &&
+		    (lazy->counts[STN_UNIT_QUEUED] || lazy->counts[STN_UNIT_WANTED]))
+			return true;
+	}
+	return false;
+}
+
+bool stn_lazy_claim_read(struct stn_lazy_engine *engine, struct stn_step *step)
+{
+	static const enum stn_unit states[] = {STN_UNIT_QUEUED, STN_UNIT_WANTED};
+
+	if (!stn_lazy_has_reads(engine))
+		return false;
+	for (int s = 0; s < 2; s++)
+		for (uint32_t i = 0; i < STN_LAZIES; i++) {
+			uint32_t at = (engine->turn + i) % STN_LAZIES;
+			struct stn_lazy *lazy = engine->lazies[at];
+
+			if (!lazy || lazy->surrendered || !lazy->counts[states[s]])
+				continue;
+			engine->turn = at + 1;
+			return cut_read(engine, lazy, states[s], step);
+		}
+	return false;
+}
+
+void stn_lazy_settle_read(struct stn_lazy_engine *engine, const struct stn_step *step)
+{
+	struct stn_lazy *lazy = engine->lazies[step->lane];
+
+	engine->running--;
+	lazy->running--;
+	lazy->moved_at = stn_sys_clock(CLOCK_MONOTONIC);
+	if (lazy->surrendered)
+		engine->stuck--;
+	if (!engine->running && !stn_lazy_has_reads(engine))
+		stn_staging_clean(&engine->staging);
+}
+
+/* True if reading so much more would take memory that is not to be had. */
+static bool over_budget(struct stn_lazy_engine *engine, uint64_t bytes)
+{
+	uint64_t left = __atomic_load_n(&engine->budget_left, __ATOMIC_RELAXED);
+	uint64_t since = __atomic_add_fetch(&engine->unchecked, bytes, __ATOMIC_RELAXED);
+	struct stn_budget_view view;
+	uint64_t cap, engaged, holes, mask;
+
+	if (left >= LOOK_CLOSELY && since <= left / 16)
+		return false;
+	__atomic_store_n(&engine->unchecked, 0, __ATOMIC_RELAXED);
+	stn_budget_read(&view);
+	left = stn_budget_left(&view);
+	cap = stn_budget_cap(&view, stn_config.memory_kind, stn_config.memory_value);
+	mask = stn_lock_enter(&stn_process_peek()->pool_lock);
+	holes = stn_lazy_holes();
+	stn_lock_leave(&stn_process_peek()->pool_lock, mask);
+	engaged = stn_region_bytes(STN_REGION_ENGAGED);
+	/* A mapping that has just been made may not be registered yet. */
+	engaged -= stn_min(engaged, holes);
+	left = stn_min(left, cap - stn_min(cap, engaged));
+	__atomic_store_n(&engine->budget_left, left, __ATOMIC_RELAXED);
+	return left < bytes;
+}
+
+/* Reads a range of the file into block, again after errors that may pass. Bytes or -errno. */
+static ssize_t read_range(const struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
+{
+	const uint64_t pause = 20000000;
+	size_t rounded = stn_round_up(bytes, stn_page_size());
+	bool direct = true;
+	ssize_t got = -EIO;
+
+	for (int again = 0; again < 3 && got == -EIO; again++) {
+		if (again)
+			stn_sys_sleep(pause << (3 * (again - 1)));
+		got = stn_source_read(lazy->file, &direct, block, rounded, bytes,
+				      lazy->plan.offset + at);
+	}
+	if (got == (ssize_t)bytes)
+		memset(block + bytes, 0, rounded - bytes);
+	return got;
+}
+
+/* The length of a safetensors header as its first eight bytes have it, with those; 0 if they
+ * cannot be that. */
+static uint64_t header_length(const struct stn_lazy *lazy, const char *block)
+{
+	uint64_t length = 0, size = lazy->plan.record.identity.size;
+
+	for (int i = 7; i >= 0; i--)
+		length = length << 8 | (unsigned char)block[i];
+	return size > 8 && block[8] == '{' && length <= HEADER_MOST && length <= size - 8
+		       ? length + 8
+		       : 0;
+}
+
+/* After the start of the file has been read: asks for the rest of its header. Pool lock held. */
+static void follow_header(struct stn_lazy *lazy, uint32_t first, const char *block)
+{
+	uint64_t length;
+	uint32_t end;
+
+	if (first || lazy->plan.offset)
+		return;
+	length = header_length(lazy, block);
+	atomic_store(&lazy->plan.model->header, length);
+	end = (uint32_t)stn_min((length + STN_AHEAD_UNIT - 1) / STN_AHEAD_UNIT, lazy->units);
+	if (end && stn_lazy_turn(lazy, 0, end, STN_UNIT_EMPTY, STN_UNIT_QUEUED))
+		lazy->header = end * STN_AHEAD_UNIT;
+}
+
+/* Remembers a piece that waits to be touched. False if there is no room for it. Pool lock held. */
+static bool keep_back(struct stn_lazy *lazy, const struct stn_lazy_piece *piece)
+{
+	uint64_t from = piece->first * STN_AHEAD_UNIT;
+
+	if (lazy->flush || lazy->surrendered ||
+	    !stn_ahead_marked(&lazy->ahead, from, from + piece->count * STN_AHEAD_UNIT))
+		return false;
+	for (uint32_t i = 0; i < STN_LAZY_KEPT; i++)
+		if (!lazy->kept[i].block) {
+			lazy->kept[i] = *piece;
+			return true;
+		}
+	return false;
+}
+
+/* Places or keeps back what has been read. */
+static void finish(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
+		   const struct stn_lazy_piece *piece)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	bool awaited, keep, place;
+
+	lazy->read_bytes += stn_lazy_bytes(lazy, piece->first, piece->count);
+	follow_header(lazy, piece->first, piece->block);
+	awaited = stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_AWAITED,
+				STN_UNIT_READING) != 0;
+	keep = !awaited && keep_back(lazy, piece);
+	place = stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_READING,
+			      keep ? STN_UNIT_KEPT : STN_UNIT_PLACING) &&
+		!keep;
+	if (!place && !keep)
+		stn_staging_put(&engine->staging, piece->block);
+	stn_lock_leave(&process->pool_lock, mask);
+	if (place)
+		stn_lazy_place(engine, lazy, piece);
+	else if (!keep)
+		stn_lazy_wake(lazy, piece->first, piece->count);
+}
+
+/* After an I/O error: unit by unit; what cannot be read is the kernel's to answer for. */
+static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
+		       const struct stn_lazy_piece *piece)
+{
+	struct stn_process *process = stn_process_peek();
+
+	for (uint32_t i = 0; i < piece->count; i++) {
+		struct stn_lazy_piece one = {piece->first + i, 1, NULL};
+		uint64_t bytes = stn_lazy_bytes(lazy, one.first, 1), mask;
+
+		mask = stn_lock_enter(&process->pool_lock);
+		one.block = stn_staging_take(&engine->staging, false);
+		stn_lock_leave(&process->pool_lock, mask);
+		if (one.block && read_range(lazy, one.block, one.first * STN_AHEAD_UNIT, bytes) ==
+					 (ssize_t)bytes) {
+			finish(engine, lazy, &one);
+			continue;
+		}
+		mask = stn_lock_enter(&process->pool_lock);
+		stn_staging_put(&engine->staging, one.block);
+		stn_lock_leave(&process->pool_lock, mask);
+		stn_lazy_return_units(lazy, one.first, 1);
+	}
+}
+
+/* True if the file has been delivered as often as may be, with these bytes. */
+static bool delivered_too_often(const struct stn_lazy *lazy, uint64_t bytes)
+{
+	uint64_t before = atomic_fetch_add(&lazy->plan.model->delivered, bytes);
+
+	return before > 2 * lazy->plan.record.identity.size + STN_LAZY_BLOCK;
+}
+
+/* Reads a piece. 0, or why the mapping must be given up; -EIO: only this piece. */
+static int read_piece(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
+		      const struct stn_lazy_piece *piece)
+{
+	uint64_t bytes = stn_lazy_bytes(lazy, piece->first, piece->count);
+	ssize_t got;
+
+	if (over_budget(engine, bytes))
+		return -ENOMEM;
+	if (delivered_too_often(lazy, bytes))
+		return -EDQUOT;
+	got = read_range(lazy, piece->block, piece->first * STN_AHEAD_UNIT, bytes);
+	if (got < 0)
+		return got == -ESTALE ? -ESTALE : -EIO;
+	return got == (ssize_t)bytes &&
+			       stn_source_unchanged(lazy->file, &lazy->plan.record.identity)
+		       ? 0
+		       : -ESTALE;
+}
+
+static enum stn_decision reason(int error)
+{
+	return error == -ENOMEM	  ? STN_ABANDONED_MEMORY
+	       : error == -EDQUOT ? STN_DECLINED_REREAD
+				  : STN_ABANDONED_CHANGED;
+}
+
+void stn_lazy_run_read(struct stn_lazy_engine *engine, struct stn_step *step)
+{
+	struct stn_process *process = stn_process_peek();
+	struct stn_lazy *lazy = engine->lazies[step->lane];
+	struct stn_lazy_piece piece = {(uint32_t)step->offset, (uint32_t)step->length,
+				       (char *)(uintptr_t)step->detail};
+	int rc = read_piece(engine, lazy, &piece);
+	uint64_t mask;
+
+	if (rc == 0) {
+		finish(engine, lazy, &piece);
+		return;
+	}
+	mask = stn_lock_enter(&process->pool_lock);
+	stn_staging_put(&engine->staging, piece.block);
+	stn_lock_leave(&process->pool_lock, mask);
+	if (rc == -EIO)
+		read_units(engine, lazy, &piece);
+	else
+		stn_lazy_surrender(engine, lazy, reason(rc));
+}

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The thread of lazy fill that waits for the program to touch what is missing. */
+#include "lazy_engine.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+#include "crew.h"
+#include "maps.h"
+#include "process.h"
+#include "region.h"
+#include "sys.h"
+#include "uffd.h"
+
+#define BELL	   UINT64_MAX /* what epoll says of the bell */
+#define FAULTS	   16	      /* read at once */
+#define TICK	   100	      /* ms between two looks at the time while something is being read */
+#define HEADER_TRY ((uint64_t)128 << 10) /* read of a header whose length is not known */
+
+static int watch(int epoll, int fd, uint64_t what)
+{
+	const int add = 1;
+	struct epoll_event event = {.events = EPOLLIN, .data.u64 = what};
+
+	return (int)stn_sys_call(SYS_epoll_ctl, epoll, add, fd, (long)&event, 0, 0);
+}
+
+int stn_lazy_watch(const struct stn_lazy_engine *engine, const struct stn_lazy *lazy)
+{
+	return engine->epoll >= 0 ? watch(engine->epoll, lazy->uffd, lazy->index) : 0;
+}
+
+/* Opens the thread's own descriptors. 0 or -errno. */
+static int open_serving(const struct stn_lazy_engine *engine, int *epoll, int *bell)
+{
+	bool user_only;
+
+	*epoll = (int)stn_sys_call(SYS_epoll_create1, O_CLOEXEC, 0, 0, 0, 0, 0);
+	*bell = stn_uffd_open(&user_only);
+	if (*epoll < 0 || *bell < 0)
+		return -EMFILE;
+	if (stn_uffd_register(*bell, engine->bell_page, stn_page_size()) < 0)
+		return -EINVAL;
+	return watch(*epoll, *bell, BELL);
+}
+
+/* Starts to serve what is in the table. */
+static int begin_serving(struct stn_lazy_engine *engine)
+{
+	struct stn_process *process = stn_process_peek();
+	int epoll, bell, rc = open_serving(engine, &epoll, &bell);
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+
+	engine->epoll = epoll;
+	engine->bell = bell;
+	for (uint32_t i = 0; rc == 0 && i < STN_LAZIES; i++)
+		if (engine->lazies[i])
+			rc = stn_lazy_watch(engine, engine->lazies[i]);
+	stn_lock_leave(&process->pool_lock, mask);
+	return rc;
+}
+
+/* Pool lock held: whoever adds a mapping starts a thread anew. */
+static void end_serving(struct stn_lazy_engine *engine)
+{
+	if (engine->epoll >= 0)
+		stn_sys_close(engine->epoll);
+	if (engine->bell >= 0)
+		stn_sys_close(engine->bell);
+	engine->epoll = engine->bell = -1;
+}
+
+/* The first touch of a file's start: its header, as far as that is known, is wanted. */
+static bool touch_header(struct stn_lazy *lazy, uint64_t offset)
+{
+	uint64_t known;
+	uint32_t end;
+
+	if (offset >= STN_AHEAD_UNIT || lazy->plan.offset || lazy->header)
+		return false;
+	known = atomic_load(&lazy->plan.model->header);
+	lazy->header = stn_round_up(known ? known : HEADER_TRY, STN_AHEAD_UNIT);
+	end = (uint32_t)stn_min(lazy->header / STN_AHEAD_UNIT, lazy->units);
+	stn_lazy_turn(lazy, 0, end, STN_UNIT_EMPTY, STN_UNIT_QUEUED);
+	return true;
+}
+
+static void turn_range(struct stn_lazy *lazy, uint64_t from, uint64_t to, enum stn_unit before,
+		       enum stn_unit after)
+{
+	uint32_t first = (uint32_t)(from / STN_AHEAD_UNIT);
+	uint32_t end = (uint32_t)((to + STN_AHEAD_UNIT - 1) / STN_AHEAD_UNIT);
+
+	if (to > from)
+		stn_lazy_turn(lazy, first, end - first, before, after);
+}
+
+/* Asks for what the touch of a byte makes likely. */
+static void look_ahead(struct stn_lazy *lazy, uint64_t offset)
+{
+	struct stn_ahead_plan plan;
+
+	stn_ahead_touch(&lazy->ahead, offset, &plan);
+	turn_range(lazy, plan.from, plan.to, STN_UNIT_EMPTY, STN_UNIT_QUEUED);
+	turn_range(lazy, plan.from, plan.to, STN_UNIT_WANTED, STN_UNIT_QUEUED);
+	turn_range(lazy, plan.ahead_from, plan.ahead_to, STN_UNIT_EMPTY, STN_UNIT_WANTED);
+}
+
+/* The piece that is kept back and holds a unit; its units are to be placed. */
+static bool take_kept(struct stn_lazy *lazy, uint32_t unit, struct stn_lazy_piece *piece)
+{
+	for (uint32_t i = 0; i < STN_LAZY_KEPT; i++) {
+		*piece = lazy->kept[i];
+		if (!piece->block || unit < piece->first || unit >= piece->first + piece->count)
+			continue;
+		lazy->kept[i].block = NULL;
+		stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_KEPT, STN_UNIT_PLACING);
+		return true;
+	}
+	return false;
+}
+
+bool stn_lazy_touch(struct stn_lazy *lazy, uint64_t offset, struct stn_lazy_piece *piece)
+{
+	uint32_t unit = (uint32_t)(offset / STN_AHEAD_UNIT);
+
+	if (!lazy->surrendered && !touch_header(lazy, offset))
+		look_ahead(lazy, offset);
+	if (!lazy->surrendered)
+		stn_lazy_turn(lazy, unit, 1, STN_UNIT_EMPTY, STN_UNIT_QUEUED);
+	stn_lazy_turn(lazy, unit, 1, STN_UNIT_READING, STN_UNIT_AWAITED);
+	return lazy->unit[unit] == STN_UNIT_KEPT && take_kept(lazy, unit, piece);
+}
+
+/* True if the page is there: a fault of it that is told of is an old one. */
+static bool is_there(uintptr_t address)
+{
+	unsigned char page = 0;
+	uintptr_t start = stn_round_down(address, stn_page_size());
+
+	return stn_sys_mincore((void *)start, stn_page_size(), &page) == 0 && page & 1;
+}
+
+/* A page that should be there is missing: the program dropped it by a system call that we did not
+ * see. It is read again. Pool lock held. */
+static void repair(struct stn_lazy *lazy, uint64_t offset)
+{
+	uint32_t unit = (uint32_t)(offset / STN_AHEAD_UNIT);
+
+	/* Not during a fork: a child may have been promised the unit as it was. */
+	if (lazy->surrendered || stn_lazy_engine_peek()->forks)
+		return;
+	stn_lazy_turn(lazy, unit, 1, STN_UNIT_PRESENT, STN_UNIT_QUEUED);
+	stn_lazy_turn(lazy, unit, 1, STN_UNIT_GONE, STN_UNIT_QUEUED);
+}
+
+static void serve_fault(struct stn_lazy_engine *engine, struct stn_lazy *lazy, uintptr_t address)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t offset = address - (uintptr_t)lazy->plan.memory;
+	struct stn_lazy_piece piece;
+	struct stn_region region;
+	bool ours = stn_region_find(address, address + 1, &region) && region.lazy == lazy->id;
+	bool place, there = ours && is_there(address);
+	enum stn_unit unit;
+	uint64_t mask;
+
+	if (!ours || there) {
+		stn_uffd_wake(lazy->uffd,
+			      (void *)(uintptr_t)stn_round_down(address, stn_page_size()),
+			      stn_page_size());
+		return;
+	}
+	mask = stn_lock_enter(&process->pool_lock);
+	unit = (enum stn_unit)lazy->unit[offset / STN_AHEAD_UNIT];
+	if (unit == STN_UNIT_PRESENT || unit == STN_UNIT_GONE)
+		repair(lazy, offset);
+	place = stn_lazy_touch(lazy, offset, &piece);
+	stn_lock_leave(&process->pool_lock, mask);
+	if (place)
+		stn_lazy_place(engine, lazy, &piece);
+	else if (lazy->surrendered && !lazy->surrendering)
+		stn_lazy_return_units(lazy, (uint32_t)(offset / STN_AHEAD_UNIT), 1);
+}
+
+static void serve_faults(struct stn_lazy_engine *engine, uint64_t index)
+{
+	struct stn_lazy *lazy = engine->lazies[index];
+	uintptr_t addresses[FAULTS];
+	int count = lazy ? stn_uffd_read(lazy->uffd, addresses, FAULTS) : 0;
+
+	for (int i = 0; i < count; i++)
+		serve_fault(engine, lazy, addresses[i]);
+	if (count < 0)
+		stn_lazy_surrender(engine, lazy, STN_ABANDONED_IO_ERROR);
+}
+
+/* Answers whoever has rung; what for is seen in the table, which is looked at next. */
+static void answer_bell(const struct stn_lazy_engine *engine)
+{
+	uintptr_t addresses[FAULTS];
+
+	while (stn_uffd_read(engine->bell, addresses, FAULTS) > 0)
+		if (stn_uffd_zero(engine->bell, engine->bell_page, stn_page_size()) < 0)
+			stn_uffd_wake(engine->bell, engine->bell_page, stn_page_size());
+}
+
+/* Has readers for what there is to read. Without one the thread itself reads. */
+static void find_readers(struct stn_lazy_engine *engine)
+{
+	struct stn_process *process = stn_process_peek();
+	struct stn_crew *crew = engine->job.crew;
+	struct stn_step step = {0};
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	bool more = stn_lazy_has_reads(engine) || stn_lazy_has_ended(engine) ||
+		    crew->jobs != &engine->job || engine->job.next;
+	bool alone = false;
+
+	crew->wanted = STN_CREW_WORKERS;
+	if (more && crew->idle)
+		stn_crew_wake(crew);
+	else if (more && crew->alive < STN_CREW_WORKERS && stn_crew_start(crew) < 0)
+		alone = crew->alive == 1 && stn_lazy_claim_read(engine, &step);
+	stn_lock_leave(&process->pool_lock, mask);
+	if (!alone)
+		return;
+	stn_lazy_run_read(engine, &step);
+	mask = stn_lock_enter(&process->pool_lock);
+	stn_lazy_settle_read(engine, &step);
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
+/* True if reads of a mapping have not got on for longer than the time limit. */
+static bool is_stuck(const struct stn_lazy *lazy, uint64_t now)
+{
+	bool reading = lazy->running || lazy->counts[STN_UNIT_QUEUED];
+
+	return reading && !lazy->surrendered && lazy->plan.timeout &&
+	       now - lazy->moved_at > lazy->plan.timeout;
+}
+
+/* Looks after one mapping: places what need not be kept back, ends it, or gives it up. */
+static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	bool complete = stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT];
+	bool flush = lazy->counts[STN_UNIT_KEPT] && (lazy->flush || complete);
+	bool stuck = is_stuck(lazy, stn_sys_clock(CLOCK_MONOTONIC));
+	bool over, wake = lazy->wake;
+
+	lazy->flush = lazy->wake = false;
+	over = stn_lazy_left(lazy) == 0 && !lazy->running && !lazy->surrendering;
+	stn_lock_leave(&process->pool_lock, mask);
+	if (wake)
+		stn_lazy_wake(lazy, 0, lazy->units);
+	if (flush)
+		stn_lazy_place_kept(engine, lazy);
+	if (stuck)
+		stn_lazy_surrender(engine, lazy, STN_ABANDONED_TIMEOUT);
+	if (over)
+		stn_lazy_end(engine, lazy);
+}
+
+/* True if something is going on that the thread is not told of when it ends: reads, and what has
+ * come to its end since it was looked at. Pool lock held. */
+static bool is_busy(const struct stn_lazy_engine *engine)
+{
+	if (engine->running || stn_lazy_has_reads(engine))
+		return true;
+	for (uint32_t i = 0; i < STN_LAZIES; i++) {
+		const struct stn_lazy *lazy = engine->lazies[i];
+
+		if (lazy && stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT])
+			return true;
+	}
+	return false;
+}
+
+/* Looks after all mappings; false if there are none left. *busy: look again soon. */
+static bool look_around(struct stn_lazy_engine *engine, bool *busy)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask;
+	bool left;
+
+	for (uint32_t i = 0; i < STN_LAZIES; i++)
+		if (engine->lazies[i])
+			look_after(engine, engine->lazies[i]);
+	find_readers(engine);
+	mask = stn_lock_enter(&process->pool_lock);
+	*busy = is_busy(engine);
+	left = engine->count != 0;
+	if (!left)
+		end_serving(engine);
+	stn_lock_leave(&process->pool_lock, mask);
+	return left;
+}
+
+void stn_lazy_run_serve(struct stn_lazy_engine *engine)
+{
+	struct epoll_event events[8];
+	bool busy;
+
+	if (begin_serving(engine) < 0)
+		for (uint32_t i = 0; i < STN_LAZIES; i++)
+			if (engine->lazies[i])
+				stn_lazy_surrender(engine, engine->lazies[i],
+						   STN_DECLINED_NO_THREAD);
+	while (look_around(engine, &busy)) {
+		long count = stn_sys_call(SYS_epoll_pwait, engine->epoll, (long)events, 8,
+					  busy ? TICK : -1, 0, 0);
+
+		for (long i = 0; i < count; i++) {
+			if (events[i].data.u64 == BELL)
+				answer_bell(engine);
+			else
+				serve_faults(engine, events[i].data.u64);
+		}
+	}
+}

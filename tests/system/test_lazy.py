@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""STSHIM_FILL=lazy: what is read, what the program sees, and the programs of the other tests."""
+
+import sys
+import zlib
+
+import pytest
+from compare import MIB, MODEL, both, cases, place
+from support import models, need
+from support.fuse import FuseServer
+from support.run import run
+
+TOUCH = """
+import mmap, os, sys, threading, zlib
+path, order = sys.argv[1:3]
+fd = os.open(path, os.O_RDONLY)
+size = os.fstat(fd).st_size
+prot = mmap.PROT_READ | (mmap.PROT_WRITE if "write" in sys.argv else 0)
+view = memoryview(mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=prot))
+os.close(fd)
+step = 1 << 20
+blocks = [(at, min(at + step, size)) for at in range(0, size, step)]
+if order == "backwards":
+    blocks.reverse()
+elif order == "second":
+    blocks = [b for b in blocks if b[0] // (4 * step) % 2 == 0]
+elif order == "shuffled":
+    blocks = [blocks[i * 29 % len(blocks)] for i in range(len(blocks))]
+    assert len(set(blocks)) == len(blocks)
+elif order == "one":
+    blocks = [b for b in blocks if b[0] // (4 * step) == 7]
+elif order == "start":
+    blocks = [(0, 1000)]
+sums = {}
+def add(mine):
+    for a, b in mine:
+        sums[a] = zlib.adler32(view[a:b])
+if order == "threads":
+    threads = [threading.Thread(target=add, args=(blocks[i::4],)) for i in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+else:
+    add(blocks)
+if "fork" in sys.argv:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if zlib.adler32(view) == int(sys.argv[-1]) else 1)
+    print("child", os.waitpid(pid, 0)[1])
+print(*(sums[a] for a in sorted(sums)))
+"""
+
+
+def touch(server, order, *more, fill="lazy", preload=True):
+    """Runs the touching program. Returns its output and the bytes that the server delivered."""
+    server.reset()
+    command = [sys.executable, "-c", TOUCH, server.mountpoint / "big.safetensors", order, *more]
+    result = run(command, preload=preload, env={"STSHIM_FILL": fill} if preload else {}, timeout=60)
+    assert result.returncode == 0, result.stderr
+    stats = server.stats()
+    return result, stats
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A mount with a file of 128 MiB."""
+    need.fuse()
+    need.library()
+    source = tmp_path / "source"
+    source.mkdir()
+    models.random_file(source / "big.safetensors", 128 * MIB + 12345, seed=5)
+    with FuseServer(source, delay_ms=0.5) as mounted:
+        mounted.whole = source / "big.safetensors"
+        yield mounted
+
+
+LIMITS = {
+    "start": 1 * MIB,
+    "one": 12 * MIB,
+    "second": 128 * MIB * 0.8,
+    "whole": 128 * MIB * 1.02,
+    "backwards": 128 * MIB * 1.02,
+    "shuffled": 128 * MIB * 1.02,
+    "threads": 128 * MIB * 1.02,
+}
+
+
+@pytest.mark.parametrize("access", ["read", "write"])
+@pytest.mark.parametrize("order", LIMITS)
+def test_bytes_read(server, order, access):
+    """The right bytes, no more of them delivered than the order of the touches asks for, and none
+    through the page cache."""
+    bare, _ = touch(server, order, access, preload=False)
+    lazy, stats = touch(server, order, access)
+    assert lazy.stdout == bare.stdout
+    assert stats["direct_bytes"] <= LIMITS[order]
+    assert stats["buffered_reads"] == 0
+    assert [line["event"] for line in lazy.stats][:1] == ["map"]
+    assert lazy.stats[0]["decision"] == "engaged"
+
+
+@pytest.mark.parametrize("order", ["start", "one", "second", "whole", "threads"])
+def test_fork(server, order):
+    """A forked child reads the whole file right, whatever had been filled."""
+    whole = zlib.adler32(server.whole.read_bytes())
+    result, _ = touch(server, order, "fork", str(whole))
+    assert "child 0" in result.stdout
+
+
+# A child that is forked without handlers may get SIGSEGV from a map that is not complete.
+UNHANDLED = {("forks", "plain-fork"), ("forks", "clone")}
+
+
+@pytest.mark.parametrize("kind", ["fuse", "disk"])
+@cases(
+    "protect",
+    "advise",
+    "remap",
+    "unmap",
+    "replace",
+    "forks",
+    "locks",
+    "extent",
+    without=UNHANDLED | {("extent", "huge")},
+)
+def test_same(kind, program, case, tmp_path):
+    """Programs see no difference when their maps are filled lazily."""
+    with place(kind, tmp_path) as (directory, env):
+        env = {**env, "STSHIM_FILL": "lazy"}
+        both(program, directory / MODEL, case, env, cwd=tmp_path)

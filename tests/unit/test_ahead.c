@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is read because of touches: the rule in ahead.h. */
+#include "unit.h"
+
+#include "ahead.h"
+
+static struct stn_ahead ahead;
+static struct stn_ahead_plan plan;
+
+static void touch(uint64_t offset)
+{
+	stn_ahead_touch(&ahead, offset, &plan);
+}
+
+static void start(void)
+{
+	stn_ahead_start(&ahead, 1024 * MIB);
+}
+
+/* A touch of each tensor reads one unit of it and nothing ahead. */
+START_TEST(first_touches)
+{
+	start();
+	for (uint64_t at = 23 * KIB; at < 1024 * MIB; at += 4 * MIB) {
+		touch(at);
+		ck_assert_uint_eq(plan.from, at - at % STN_AHEAD_UNIT);
+		ck_assert_uint_eq(plan.to - plan.from, STN_AHEAD_UNIT);
+		ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+	}
+}
+END_TEST
+
+/* Reads of a program that goes through [from, to), touching what has not been read and markers.
+ * Returns where the last of them ends. */
+static uint64_t go_through(uint64_t from, uint64_t to)
+{
+	uint64_t end = from, next = from;
+
+	while (next < to) {
+		touch(next);
+		if (plan.to > end)
+			end = plan.to;
+		if (plan.ahead_to > end)
+			end = plan.ahead_to;
+		next = plan.marker != UINT64_MAX && plan.marker > next ? plan.marker : end;
+	}
+	return end;
+}
+
+/* What is read beyond a run's end is at most a third of it, or 2 MiB. */
+START_TEST(little_is_read_beyond)
+{
+	start();
+	ck_assert_uint_le(go_through(0, 4 * MIB), 6 * MIB);
+	start();
+	ck_assert_uint_le(go_through(64 * MIB, 96 * MIB), 106 * MIB);
+}
+END_TEST
+
+/* A long run is read as far ahead as it is long, to the end of the mapping and not beyond. */
+START_TEST(long_runs)
+{
+	start();
+	ck_assert_uint_ge(go_through(0, 100 * MIB), 110 * MIB);
+	ck_assert_uint_eq(go_through(100 * MIB, 1024 * MIB), 1024 * MIB);
+}
+END_TEST
+
+/* Backwards the same way. */
+START_TEST(backwards)
+{
+	start();
+	touch(512 * MIB);
+	touch(512 * MIB - 1);
+	ck_assert_uint_eq(plan.to, 512 * MIB);
+	ck_assert_uint_eq(plan.to - plan.from, MIB);
+	ck_assert_uint_le(plan.ahead_to, plan.from);
+	ck_assert_uint_lt(plan.ahead_from, plan.ahead_to);
+}
+END_TEST
+
+/* Random access was announced: units only. */
+START_TEST(at_random)
+{
+	start();
+	ahead.random = true;
+	for (uint64_t at = 0; at < 8 * MIB; at += STN_AHEAD_UNIT) {
+		touch(at);
+		ck_assert_uint_eq(plan.to - plan.from, STN_AHEAD_UNIT);
+		ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+	}
+}
+END_TEST
+
+/* Tensors in any order: when three fifths have been gone through the rest is read. */
+START_TEST(the_rest)
+{
+	uint64_t gone = 0;
+
+	start();
+	for (uint64_t i = 0; i < 128 && !ahead.all; i++, gone += 8 * MIB)
+		go_through((i * 37 % 128) * 8 * MIB, (i * 37 % 128) * 8 * MIB + 8 * MIB);
+	ck_assert(ahead.all);
+	ck_assert_uint_ge(gone, 500 * MIB);
+	ck_assert_uint_le(gone, 900 * MIB);
+}
+END_TEST
+
+/* Several threads: each run goes on by itself. */
+START_TEST(four_runs)
+{
+	start();
+	for (uint64_t step = 0; step < 16; step++)
+		for (uint64_t thread = 0; thread < 4; thread++) {
+			touch(thread * 256 * MIB + step * STN_AHEAD_UNIT);
+			if (step)
+				ck_assert_uint_ge(plan.to - plan.from, STN_AHEAD_UNIT);
+		}
+	for (int i = 0; i < 4; i++)
+		ck_assert_uint_eq(ahead.runs[i].at % (256 * MIB), 15 * STN_AHEAD_UNIT);
+	ck_assert(!ahead.runs[4].live);
+}
+END_TEST
+
+/* Markers are found and forgotten by range. */
+START_TEST(markers)
+{
+	start();
+	touch(0);
+	touch(STN_AHEAD_UNIT);
+	ck_assert_uint_ne(plan.marker, UINT64_MAX);
+	ck_assert(stn_ahead_marked(&ahead, plan.marker, plan.marker + 1));
+	ck_assert(!stn_ahead_marked(&ahead, 0, plan.marker));
+	stn_ahead_unmark(&ahead, plan.marker, plan.marker + 1);
+	ck_assert(!stn_ahead_marked(&ahead, 0, UINT64_MAX));
+}
+END_TEST
+
+Suite *unit_suite(void)
+{
+	Suite *suite = suite_create("ahead");
+	TCase *tcase = unit_case(suite, "rule", 5);
+
+	tcase_add_test(tcase, first_touches);
+	tcase_add_test(tcase, little_is_read_beyond);
+	tcase_add_test(tcase, long_runs);
+	tcase_add_test(tcase, backwards);
+	tcase_add_test(tcase, at_random);
+	tcase_add_test(tcase, the_rest);
+	tcase_add_test(tcase, four_runs);
+	tcase_add_test(tcase, markers);
+	return suite;
+}
