@@ -2,9 +2,9 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <linux/stat.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../lib/config.h"
@@ -124,10 +124,10 @@ static int cookie_close(void *cookie)
 /* What libc would make of a buffer for the file; 0 for BUFSIZ. */
 static size_t block_of(FILE *inner)
 {
-	struct stat st;
+	struct statx st = {0};
 
-	return fstat(fileno(inner), &st) == 0 && st.st_blksize > 0 && st.st_blksize < BUFSIZ
-		       ? (size_t)st.st_blksize
+	return stn_sys_statx_cached(fileno(inner), STATX_TYPE, &st) == 0 && st.stx_blksize < BUFSIZ
+		       ? st.stx_blksize
 		       : 0;
 }
 

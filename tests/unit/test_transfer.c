@@ -93,7 +93,8 @@ START_TEST(everywhere)
 			ck_assert_int_eq(error, 0);
 			check(&plan, length);
 		}
-	ck_assert_uint_eq(unit_cached(fd, SIZE), 0);
+	/* Two lanes may meet in a page, which the one cannot drop while the other copies it. */
+	ck_assert_uint_le(unit_cached(fd, SIZE), 2);
 }
 END_TEST
 
