@@ -2,13 +2,13 @@
 #include "range.h"
 
 #include <errno.h>
-#include <linux/stat.h>
 
-#include "readblock.h"
 #include "config.h"
 #include "fs.h"
 #include "page.h"
+#include "readblock.h"
 #include "signals.h"
+#include "source.h"
 #include "survey.h"
 #include "sys.h"
 
@@ -16,6 +16,13 @@ static bool drops_cache(const struct stn_range *range)
 {
 	return stn_config.cache == STN_CACHE_DROP ||
 	       (stn_config.cache == STN_CACHE_AUTO && range->unified);
+}
+
+bool stn_range_owned(const struct stn_range *range)
+{
+	unsigned user = stn_sys_geteuid();
+
+	return user == 0 || user == range->owner;
 }
 
 static void plan_transfer(const struct stn_range *range, struct stn_transfer_plan *plan)
@@ -26,7 +33,7 @@ static void plan_transfer(const struct stn_range *range, struct stn_transfer_pla
 		.timeout = stn_config.timeout,
 		.threads = (unsigned)stn_config.threads,
 		.fuse = range->fuse,
-		.owned_file = range->owned,
+		.owned_file = stn_range_owned(range),
 		.want_direct = stn_config.io != STN_IO_BUFFERED,
 		.want_buffered = stn_config.io != STN_IO_DIRECT,
 		.restore_cache = stn_config.cache != STN_CACHE_KEEP,
@@ -45,6 +52,7 @@ static void be_patient(struct stn_range *range)
 	mask = range->mask | stn_signals_handled();
 	stn_sys_sigmask(&mask, NULL);
 	range->patient = true;
+	range->waiting = stn_sys_clock(CLOCK_MONOTONIC);
 }
 
 uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offset, uint64_t length,
@@ -80,22 +88,20 @@ uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offs
 	return had;
 }
 
-/* True if another thread has closed the descriptor meanwhile: its number may be another file's. */
-static bool is_other_file(const struct stn_range *range)
-{
-	struct statx st = {0};
-
-	return stn_sys_statx_cached(range->fd, STATX_INO, &st) < 0 ||
-	       st.stx_ino != range->identity.inode ||
-	       ((uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor) != range->identity.device;
-}
-
 /* Has the kernel read on where we could not. Bytes in all, or -errno if there are none. */
 static int64_t read_by_kernel(struct stn_range *range, uint64_t done)
 {
+	const int fadv_dontneed = 4;
+
 	be_patient(range);
-	if (is_other_file(range))
+	/* Another thread may have closed the descriptor, and its number be another file's. */
+	if (!stn_source_is_file(range->fd, &range->identity))
 		return done ? (int64_t)done : -EBADF;
+	/* A server that delivers less than it has reported: while several read at once the kernel
+	 * may miss that, and keeps zeros. */
+	if (range->failure == -ESTALE)
+		stn_sys_fadvise(range->fd, range->offset + done, range->length - done,
+				fadv_dontneed);
 	while (done < range->length) {
 		ssize_t got = stn_sys_pread(range->fd, range->memory + done, range->length - done,
 					    range->offset + done);
@@ -117,6 +123,7 @@ static int64_t read_directly(struct stn_range *range, uint64_t done)
 
 	done += stn_range_transfer(range, range->memory + done, range->offset + done,
 				   range->length - done, false, &error, &lost);
+	range->broken |= error == -EIO;
 	if (error == 0 || ((error == -EIO || error == -EFAULT) && done))
 		return (int64_t)done;
 	if (error == -EIO || error == -EFAULT)

@@ -8,9 +8,11 @@
 #include <stdint.h>
 
 #include "names.h"
+#include "process.h"
 #include "transfer.h"
 
 struct stn_range {
+	struct stn_process *process;  /* of the caller */
 	int fd;			      /* the program's */
 	struct stn_identity identity; /* of the file, as the descriptor showed it for this call */
 	bool fuse;		      /* a FUSE file system */
@@ -19,12 +21,17 @@ struct stn_range {
 	uint64_t offset, length;      /* bytes; all before the end of the file */
 	uint64_t mask;		      /* the program's signal mask */
 	bool patient;		      /* of the signals those with handlers are blocked, not all */
-	bool owned;		      /* the process's user owns the file */
+	unsigned owner;		      /* the user who owns the file */
 	char path[96];		      /* of fd below /proc, when it was needed */
 	uint64_t direct_bytes, buffered_bytes; /* out: added up */
 	unsigned threads;		       /* out: most that read at once */
+	uint64_t waiting;		       /* out: clock when the first wait began, 0 = none */
+	bool broken;			       /* out: there was an I/O error */
 	int failure;			       /* out: -errno for which the kernel had to go on */
 };
+
+/* True if the process's user owns the file. */
+bool stn_range_owned(const struct stn_range *range);
 
 /*
  * Reads the range. Returns bytes, fewer at the end of the file or before an error or a bad page of

@@ -71,22 +71,21 @@ static struct stn_readblock *find_block(struct stn_readblocks *all,
 
 int64_t stn_readblock_copy(const struct stn_range *range, uint64_t done)
 {
-	struct stn_process *process = stn_process_get();
+	struct stn_process *process = range->process;
 	uint64_t offset = range->offset + done, mask = stn_lock_enter(&process->pool_lock);
 	struct stn_readblocks *all = blocks_of(process);
 	struct stn_readblock *block = all ? find_block(all, &range->identity, offset) : NULL;
-	uint64_t length;
-	ssize_t copied;
+	ssize_t copied = 0;
 
-	stn_lock_leave(&process->pool_lock, mask);
-	if (!block)
-		return 0;
-	length = stn_min(range->length - done, block->offset + block->length - offset);
-	copied = stn_sys_copy(range->memory + done, block->memory + (offset - block->offset),
-			      length);
-	if (!enter_again(process, all, &mask))
-		return -ECHILD;
-	block->users--;
+	if (block) {
+		stn_lock_drop(&process->pool_lock);
+		copied = stn_sys_copy(
+			process->owner, range->memory + done,
+			block->memory + (offset - block->offset),
+			stn_min(range->length - done, block->offset + block->length - offset));
+		stn_lock_retake(&process->pool_lock);
+		block->users--;
+	}
 	stn_lock_leave(&process->pool_lock, mask);
 	return copied;
 }
@@ -186,7 +185,7 @@ static void end_fetch(struct fetch *fetch, uint64_t had)
 
 bool stn_readblock_fetch(struct stn_range *range, uint64_t done)
 {
-	struct stn_process *process = stn_process_get();
+	struct stn_process *process = range->process;
 	uint64_t mask = stn_lock_enter(&process->pool_lock), had = 0;
 	struct stn_readblocks *all = blocks_of(process);
 	struct fetch fetch = {0};

@@ -28,7 +28,6 @@ struct reading {
 	struct stn_facts facts;
 	struct stn_range range;
 	uint64_t wanted; /* bytes that the pieces have room for, then those to be had */
-	uint64_t begun;
 };
 
 /* Finds the model behind the descriptor; no server is asked. */
@@ -84,7 +83,7 @@ static bool look_at_file(struct reading *reading)
 	facts->unified = stn_survey_unified() == 1;
 	facts->delivered = atomic_load(&reading->model->reads.bytes) +
 			   atomic_load(&reading->model->reads.reported);
-	reading->range.owned = st.stx_uid == stn_sys_geteuid() || stn_sys_geteuid() == 0;
+	reading->range.owner = st.stx_uid;
 	return true;
 }
 
@@ -96,7 +95,7 @@ static int take_pieces(const struct stn_read_call *call, int first, struct iovec
 
 	if (call->trusted)
 		__builtin_memcpy(out, call->pieces + first, size);
-	else if (stn_sys_copy(out, call->pieces + first, size) != (ssize_t)size)
+	else if (stn_sys_copy(stn_sys_getpid(), out, call->pieces + first, size) != (ssize_t)size)
 		return -EFAULT;
 	return count;
 }
@@ -182,7 +181,7 @@ static bool is_cached(const struct reading *reading)
 	_Atomic uint64_t *known = &reading->model->reads.cached;
 	uint64_t answer = atomic_load(known);
 
-	if (reading->facts.file_system == STN_FS_FUSE || !reading->range.owned ||
+	if (reading->facts.file_system == STN_FS_FUSE || !stn_range_owned(&reading->range) ||
 	    stn_config.cache == STN_CACHE_DROP)
 		return false;
 	if (!answer) {
@@ -287,8 +286,11 @@ static void account(struct reading *reading, int64_t got)
 	struct stn_readlog_entry entry;
 
 	describe(reading, &entry);
+	if (reading->range.waiting)
+		entry.elapsed = stn_sys_clock(CLOCK_MONOTONIC) - reading->range.waiting;
+	if (reading->range.broken)
+		stn_readlog_decision(&entry, STN_ABANDONED_IO_ERROR);
 	entry.bytes = got > 0 ? (uint64_t)got : 0;
-	entry.elapsed = stn_sys_clock(CLOCK_MONOTONIC) - reading->begun;
 	entry.direct_bytes = reading->range.direct_bytes;
 	entry.buffered_bytes = reading->range.buffered_bytes;
 	entry.threads = reading->range.threads;
@@ -299,7 +301,8 @@ static void account(struct reading *reading, int64_t got)
 		if (!entry.direct_bytes && !entry.buffered_bytes)
 			return;
 	}
-	stn_readlog_served(&entry);
+	if (entry.bytes)
+		stn_readlog_served(&entry);
 }
 
 static ssize_t serve(struct reading *reading)
@@ -309,7 +312,6 @@ static ssize_t serve(struct reading *reading)
 	struct stn_range *range = &reading->range;
 	int64_t got;
 
-	reading->begun = stn_sys_clock(CLOCK_MONOTONIC);
 	reading->wanted = stn_min(reading->wanted, facts->file_size - facts->offset);
 	range->fd = call->fd;
 	range->fuse = facts->file_system == STN_FS_FUSE;
@@ -336,7 +338,10 @@ static bool serve_call(const struct stn_read_call *call, ssize_t *result)
 	    !look_at_file(&reading) || !add_up(&reading) || !find_offset(&reading) ||
 	    !decide(&reading))
 		return false;
-	if (is_small(&reading) || !stn_process_get())
+	if (is_small(&reading))
+		return false;
+	reading.range.process = stn_process_get();
+	if (!reading.range.process)
 		return false;
 	if (call->about_to)
 		call->about_to();
@@ -354,6 +359,10 @@ bool stn_reading_covers(int fd)
 	const struct stn_read_call call = {.fd = fd};
 	struct reading reading = {.call = &call, .wanted = 1, .facts.length = 1};
 
-	return stn_config.read_min != STN_READ_OFF && find_model(&reading) &&
-	       look_at_file(&reading) && decide(&reading);
+	if (stn_config.read_min == STN_READ_OFF || !find_model(&reading) ||
+	    !look_at_file(&reading) || !decide(&reading))
+		return false;
+	/* The number of a duplicate was perhaps another file's until now. */
+	stn_strangers_forget();
+	return true;
 }

@@ -4,6 +4,7 @@
 #include "config.h"
 #include "journal.h"
 #include "page.h"
+#include "source.h"
 #include "survey.h"
 
 #define DUE_LEAST ((uint64_t)64 << 20)
@@ -27,7 +28,11 @@ static void write_record(const struct stn_readlog_entry *entry, struct stn_recor
 	struct stn_survey *survey = stn_survey_run(entry->fd, &error);
 
 	record->event = "read";
-	record->path = survey ? survey->path : "";
+	/* Another thread may have closed the descriptor, and its number be another file's. */
+	if (survey && stn_source_is_file(entry->fd, entry->identity))
+		record->path = survey->path;
+	else
+		record->path = "";
 	record->identity = *entry->identity;
 	record->file_system = entry->file_system;
 	record->decision = decision;

@@ -231,14 +231,13 @@ static inline int stn_sys_getpid(void)
 /*
  * Copies memory of this process by a system call, so that bad memory is an error and no signal, and
  * memory of a device that cannot be pinned is no obstacle for to. Bytes copied, fewer if to turns
- * bad, or -EFAULT; -EPERM or -ENOSYS where a filter forbids the call.
+ * bad, or -EFAULT; -EPERM or -ENOSYS where a filter forbids the call. pid is that of this process.
  */
-static inline ssize_t stn_sys_copy(void *to, const void *from, size_t length)
+static inline ssize_t stn_sys_copy(int pid, void *to, const void *from, size_t length)
 {
 	struct iovec into = {to, length}, out_of = {(void *)(uintptr_t)from, length};
 
-	return stn_sys_call(SYS_process_vm_readv, stn_sys_getpid(), (long)&into, 1, (long)&out_of,
-			    1, 0);
+	return stn_sys_call(SYS_process_vm_readv, pid, (long)&into, 1, (long)&out_of, 1, 0);
 }
 
 static inline unsigned stn_sys_geteuid(void)

@@ -146,6 +146,7 @@ static void settle_read(struct stn_transfer *transfer, const struct stn_step *st
 	uint64_t end = step->offset + (uint64_t)step->result;
 
 	lane->busy = false;
+	transfer->doubtful |= transfer->plan.fuse && step->detail == ESTALE;
 	*(direct ? &transfer->direct_bytes : &transfer->buffered_bytes) += (uint64_t)step->result;
 	if (end < step->offset + step->length && end < transfer->stop) {
 		transfer->stop = end;
@@ -333,7 +334,9 @@ uint64_t stn_transfer_run(struct stn_transfer *transfer, int *error)
 
 	if (rc == -ETIMEDOUT && !plan->owned)
 		await_last(transfer);
-	*error = rc < 0 ? rc : transfer->error;
+	*error = rc < 0 ? rc : transfer->doubtful ? -ESTALE : transfer->error;
+	if (transfer->doubtful)
+		return 0;
 	return rc < 0 && (rc != -ETIMEDOUT || plan->owned) ? 0 : had(transfer);
 }
 

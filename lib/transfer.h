@@ -60,6 +60,7 @@ struct stn_transfer {
 	uint32_t most_running;	 /* pool lock */
 	uint64_t stop;		 /* the first position that cannot be had; pool lock */
 	int error;		 /* why, 0 = the end of the file; pool lock */
+	bool doubtful;		 /* it ended sooner than it should on FUSE; pool lock */
 	uint64_t direct_bytes;	 /* pool lock */
 	uint64_t buffered_bytes; /* pool lock */
 	bool unchecked;		 /* the memory must be looked at first; pool lock */
@@ -83,6 +84,8 @@ struct stn_transfer *stn_transfer_make(const struct stn_transfer_plan *plan);
  * meanwhile. Returns the bytes that were had from the beginning on and sets *error: 0 (all of them,
  * or the end of the file), -EIO or -EFAULT (what the kernel would say of the next byte), or
  * another, for which the kernel should be asked itself: those of stn_pool_run, -ESTALE, -ENOENT...
+ * After -ESTALE on FUSE nothing is had: where a server delivers less than it has reported, and
+ * several read at once, the kernel can take zeros for bytes of the file.
  */
 uint64_t stn_transfer_run(struct stn_transfer *transfer, int *error);
 

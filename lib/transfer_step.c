@@ -5,6 +5,7 @@
 
 #include "maps.h"
 #include "page.h"
+#include "process.h"
 #include "sys.h"
 
 /* A piece of the range: position relative to the plan's offset, bytes, and the lane it is for. */
@@ -59,7 +60,7 @@ static ssize_t copy_edges(const struct stn_transfer *transfer, uint64_t at, uint
 
 		if (part->iov_base == to)
 			continue;
-		copied = stn_sys_copy(to, part->iov_base, part->iov_len);
+		copied = stn_sys_copy(stn_process_peek()->owner, to, part->iov_base, part->iov_len);
 		if (copied != (ssize_t)part->iov_len)
 			return copied < 0 ? copied : to + copied - (transfer->plan.memory + at);
 	}
@@ -155,7 +156,8 @@ static ssize_t read_bounced(const struct stn_transfer *transfer, uint32_t index,
 			return got;
 		if ((uint64_t)got <= lead)
 			break;
-		copied = stn_sys_copy(transfer->plan.memory + piece->at + done, bounce + lead,
+		copied = stn_sys_copy(stn_process_peek()->owner,
+				      transfer->plan.memory + piece->at + done, bounce + lead,
 				      (uint64_t)got - lead);
 		if (copied < 0)
 			return copied;
@@ -287,10 +289,12 @@ static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 	step->result = read_block(transfer, &piece, &error);
 	/* Where a server delivers less than the size that it has reported, the kernel fills up with
 	 * zeros and corrects the size. */
-	if (!stn_source_unchanged(fd, &transfer->plan.identity)) {
+	if (!stn_source_seems_unchanged(fd, &transfer->plan.identity)) {
 		step->result = 0;
 		error = -ESTALE;
 	}
+	if ((uint64_t)step->result < piece.length && !error && transfer->plan.fuse)
+		error = -ESTALE;
 	step->detail = (uint64_t)-error;
 	if (transfer->plan.drop_cache)
 		stn_sys_fadvise(fd, transfer->plan.offset + piece.at, piece.length, fadv_dontneed);

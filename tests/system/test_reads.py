@@ -5,6 +5,7 @@ Each program shows the same bare and preloaded, and the server sees no buffered 
 import os
 import secrets
 import shutil
+from pathlib import Path
 
 import pytest
 from compare import MIB, cases, ended, same
@@ -129,6 +130,7 @@ def test_breaks(program, case):
         preloaded = ended(run(argv, timeout=30))
         same(bare, preloaded)
         assert server.stats()["direct_bytes"] > 0
+        assert {Path(line["path"]).name for line in preloaded.stats} <= {WORDS, ""}
         if case != "credentials":
             assert buffered(server, WORDS) == 0, server.stats()
 

@@ -53,10 +53,11 @@ static void set_up(void)
 static struct stn_range range_of(uint64_t offset, uint64_t length)
 {
 	return (struct stn_range){
+		.process = stn_process_get(),
 		.fd = fd,
 		.identity = unit_identity(fd),
 		.fuse = true,
-		.owned = true,
+		.owner = geteuid(),
 		.memory = memory,
 		.offset = offset,
 		.length = length,
