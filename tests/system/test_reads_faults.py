@@ -56,7 +56,7 @@ def test_error_everywhere(kind):
 @pytest.mark.parametrize("block", [0, 1000000, 65536])
 def test_short_file(block):
     """The server delivers less than the size that it reported: its end is the end. Several that
-    read at once can have the kernel miss that, now and then."""
+    read at once can have the kernel miss that, now and then: three times."""
     results = []
     for preload in (False, True, True, True):
         # The kernel remembers the true size once it has seen it: a mount for each run.
