@@ -146,7 +146,6 @@ static void settle_read(struct stn_transfer *transfer, const struct stn_step *st
 	uint64_t end = step->offset + (uint64_t)step->result;
 
 	lane->busy = false;
-	transfer->doubtful |= transfer->plan.fuse && step->detail == ESTALE;
 	*(direct ? &transfer->direct_bytes : &transfer->buffered_bytes) += (uint64_t)step->result;
 	if (end < step->offset + step->length && end < transfer->stop) {
 		transfer->stop = end;
@@ -334,9 +333,15 @@ uint64_t stn_transfer_run(struct stn_transfer *transfer, int *error)
 
 	if (rc == -ETIMEDOUT && !plan->owned)
 		await_last(transfer);
-	*error = rc < 0 ? rc : transfer->doubtful ? -ESTALE : transfer->error;
-	if (transfer->doubtful)
+	*error = rc;
+	if (rc == -ECHILD)
 		return 0;
+	if (rc == 0)
+		*error = transfer->error;
+	if (__atomic_load_n(&transfer->doubtful, __ATOMIC_RELAXED)) {
+		*error = -ESTALE;
+		return 0;
+	}
 	return rc < 0 && (rc != -ETIMEDOUT || plan->owned) ? 0 : had(transfer);
 }
 

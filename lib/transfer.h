@@ -60,7 +60,7 @@ struct stn_transfer {
 	uint32_t most_running;	 /* pool lock */
 	uint64_t stop;		 /* the first position that cannot be had; pool lock */
 	int error;		 /* why, 0 = the end of the file; pool lock */
-	bool doubtful;		 /* it ended sooner than it should on FUSE; pool lock */
+	bool doubtful;		 /* the file ended sooner than it should, on FUSE; atomic */
 	uint64_t direct_bytes;	 /* pool lock */
 	uint64_t buffered_bytes; /* pool lock */
 	bool unchecked;		 /* the memory must be looked at first; pool lock */

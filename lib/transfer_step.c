@@ -67,6 +67,13 @@ static ssize_t copy_edges(const struct stn_transfer *transfer, uint64_t at, uint
 	return (ssize_t)length;
 }
 
+/* Notes that the file ends sooner than it should. */
+static void note_end(struct stn_transfer *transfer)
+{
+	if (transfer->plan.fuse)
+		__atomic_store_n(&transfer->doubtful, true, __ATOMIC_RELAXED);
+}
+
 /* One preadv; EAGAIN and EINTR are retried, see source.c. */
 static ssize_t read_some(int fd, const struct split *split, uint64_t offset)
 {
@@ -82,7 +89,7 @@ static ssize_t read_some(int fd, const struct split *split, uint64_t offset)
 }
 
 /* Reads straight into the memory, whatever its alignment. Bytes or -errno. */
-static ssize_t read_straight(const struct stn_transfer *transfer, int fd, const struct piece *piece)
+static ssize_t read_straight(struct stn_transfer *transfer, int fd, const struct piece *piece)
 {
 	uint64_t done = 0;
 
@@ -94,8 +101,10 @@ static ssize_t read_straight(const struct stn_transfer *transfer, int fd, const 
 		got = read_some(fd, &split, transfer->plan.offset + piece->at + done);
 		if (got < 0)
 			return got;
-		if (got == 0)
+		if (got == 0) {
+			note_end(transfer);
 			break;
+		}
 		done += (uint64_t)got;
 	}
 	return done ? copy_edges(transfer, piece->at, done) : 0;
@@ -141,7 +150,7 @@ static ssize_t read_pages(const struct stn_transfer *transfer, uint32_t index, c
 }
 
 /* Reads pages of the file into memory of ours and copies from there. Bytes or -errno. */
-static ssize_t read_bounced(const struct stn_transfer *transfer, uint32_t index, char *bounce,
+static ssize_t read_bounced(struct stn_transfer *transfer, uint32_t index, char *bounce,
 			    const struct piece *piece)
 {
 	uint64_t done = 0;
@@ -154,6 +163,8 @@ static ssize_t read_bounced(const struct stn_transfer *transfer, uint32_t index,
 
 		if (got < 0)
 			return got;
+		if ((uint64_t)got < wanted)
+			note_end(transfer);
 		if ((uint64_t)got <= lead)
 			break;
 		copied = stn_sys_copy(stn_process_peek()->owner,
@@ -169,7 +180,7 @@ static ssize_t read_bounced(const struct stn_transfer *transfer, uint32_t index,
 }
 
 /* The same with memory for just this read, where none was made beforehand. */
-static ssize_t read_through_new(const struct stn_transfer *transfer, uint32_t index,
+static ssize_t read_through_new(struct stn_transfer *transfer, uint32_t index,
 				const struct piece *piece)
 {
 	char *bounce = stn_sys_mmap(NULL, STN_TRANSFER_BOUNCE, PROT_READ | PROT_WRITE,
@@ -292,9 +303,8 @@ static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 	if (!stn_source_seems_unchanged(fd, &transfer->plan.identity)) {
 		step->result = 0;
 		error = -ESTALE;
+		note_end(transfer);
 	}
-	if ((uint64_t)step->result < piece.length && !error && transfer->plan.fuse)
-		error = -ESTALE;
 	step->detail = (uint64_t)-error;
 	if (transfer->plan.drop_cache)
 		stn_sys_fadvise(fd, transfer->plan.offset + piece.at, piece.length, fadv_dontneed);

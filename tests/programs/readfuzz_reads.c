@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Random calls that read through a descriptor. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,16 +74,33 @@ static int odd_count(int made)
 	return fuzz_chance(20) ? odd[fuzz_below(5)] : made;
 }
 
-/* Makes up a list of places; now and then one is bad. */
-static struct vector make_vector(void)
+/* True if a place shares bytes with one before it. */
+static bool overlaps(const struct vector *vector, int last)
+{
+	const struct spot *spot = &vector->spots[last];
+
+	for (int i = 0; i < last; i++)
+		if (spot->at < vector->spots[i].at + vector->spots[i].length &&
+		    vector->spots[i].at < spot->at + spot->length)
+			return true;
+	return false;
+}
+
+/*
+ * Makes up a list of places; now and then one is bad. Of those that overlap the last one wins,
+ * unless the kernel reads directly.
+ */
+static struct vector make_vector(bool direct)
 {
 	static const int flags[] = {0x1 /* HIPRI */, 0x2 /* DSYNC */, 0x8 /* NOWAIT */,
 				    0x80 /* DONTCACHE */, 0x4000};
 	struct vector vector = {.made = 1 + (int)fuzz_below(PIECES), .wild = fuzz_chance(40)};
 
-	/* Places may overlap: the later ones win. */
-	for (int i = 0; i < vector.made; i++)
+	for (int i = 0; i < vector.made; i++) {
 		vector.spots[i] = fuzz_any_spot(fuzz_size() % (1 << 20));
+		if (direct && overlaps(&vector, i))
+			vector.spots[i].length = 0;
+	}
 	if (fuzz_chance(30))
 		vector.spots[fuzz_below((unsigned)vector.made)].length = SIZE_MAX - 4;
 	vector.count = odd_count(vector.made);
@@ -134,7 +152,7 @@ static void vector_read(const int fds[SIDES])
 {
 	static const char *const names[] = {"readv", "preadv", "preadv64", "preadv2", "preadv64v2"};
 	unsigned which = (unsigned)fuzz_below(5);
-	struct vector vector = make_vector();
+	struct vector vector = make_vector(fcntl(fds[0], F_GETFL) & O_DIRECT);
 	struct effect effects[SIDES];
 	char places[256];
 
