@@ -248,7 +248,7 @@ static uint64_t cut_at_page(const struct stn_transfer *transfer, uint64_t at, ui
 static ssize_t narrow(struct stn_transfer *transfer, const struct piece *whole, ssize_t *error)
 {
 	uint64_t page = stn_page_size(), done = 0;
-	uint64_t size = stn_round_up(whole->length / 2, page);
+	uint64_t size = stn_max(stn_round_up(whole->length / 2, page), page);
 
 	while (done < whole->length) {
 		struct piece piece = {whole->at + done, stn_min(size, whole->length - done),
