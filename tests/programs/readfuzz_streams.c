@@ -153,11 +153,15 @@ static void read_line(unsigned n)
 	free(lines[1]);
 }
 
-/* Pushes a byte back and often reads over it. Not at the start: the position is then unspecified.
+/*
+ * Pushes a byte back, often reads over it, and leaves the place: glibc's own streams go astray with
+ * a relative seek when a byte is pushed back that the file does not have there. Not at the start:
+ * the position is then unspecified.
  */
 static void push_back(unsigned n)
 {
 	int byte = (int)fuzz_below(257) - 1;
+	long offset = (long)fuzz_below(20 << 20);
 
 	if (ftello(streams[n][1]) <= 0)
 		return;
@@ -165,6 +169,7 @@ static void push_back(unsigned n)
 	BOTH(n, ungetc(byte, STREAM));
 	if (fuzz_chance(2))
 		read_elements(n);
+	BOTH(n, fseek(STREAM, offset, SEEK_SET));
 }
 
 /* The descriptor below a stream that is flushed stands where the stream does, if nothing is pushed
