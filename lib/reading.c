@@ -9,6 +9,7 @@
 #include "config.h"
 #include "engagement.h"
 #include "fs.h"
+#include "journal.h"
 #include "page.h"
 #include "process.h"
 #include "readlog.h"
@@ -56,6 +57,20 @@ static uint64_t file_system_of(struct stn_model *model, int fd)
 		atomic_store(&model->file_system, type);
 	}
 	return type;
+}
+
+/*
+ * True for a small request on a file that is known not to be on FUSE, when nobody wants to know
+ * what is decided: there is nothing more to be looked at.
+ */
+static bool is_plainly_small(const struct reading *reading)
+{
+	const struct stn_read_call *call = reading->call;
+	uint64_t type = atomic_load(&reading->model->file_system);
+
+	return type && type != STN_FS_FUSE && call->trusted && call->count == 1 &&
+	       call->pieces->iov_len < stn_config.read_min &&
+	       !stn_journal_wants(STN_DECLINED_FILE_SYSTEM);
 }
 
 /* Fills in what the file and its descriptor show. False for a descriptor that the kernel is to
@@ -335,8 +350,8 @@ static bool serve_call(const struct stn_read_call *call, ssize_t *result)
 	struct reading reading = {.call = call};
 
 	if (stn_config.read_min == STN_READ_OFF || !find_model(&reading) ||
-	    !look_at_file(&reading) || !add_up(&reading) || !find_offset(&reading) ||
-	    !decide(&reading))
+	    is_plainly_small(&reading) || !look_at_file(&reading) || !add_up(&reading) ||
+	    !find_offset(&reading) || !decide(&reading))
 		return false;
 	if (is_small(&reading))
 		return false;

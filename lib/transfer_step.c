@@ -321,10 +321,11 @@ static void run_check(const struct stn_transfer *transfer, struct stn_step *step
 	const struct stn_transfer_plan *plan = &transfer->plan;
 	uintptr_t start = stn_round_down((uintptr_t)plan->memory, stn_page_size());
 	uintptr_t end = stn_round_up((uintptr_t)plan->memory + plan->length, stn_page_size());
+	int rc = -EINVAL;
 
-	step->result = (plan->length < little &&
-			stn_sys_madvise((void *)start, end - start, madv_populate_write) == 0) ||
-		       stn_maps_writable(start, end);
+	if (plan->length < little)
+		rc = stn_sys_madvise((void *)start, end - start, madv_populate_write);
+	step->result = rc == 0 || (rc != -EFAULT && stn_maps_writable(start, end));
 }
 
 void stn_transfer_step_run(struct stn_job *job, struct stn_step *step)

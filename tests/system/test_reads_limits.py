@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from compare import MIB, ended, same
-from reading import MODEL, OTHER, SIZE, buffered, lines, mounted, place, served
+from reading import MODEL, OTHER, SIZE, buffered, files, lines, mounted, place, served
 from support import models, need, paths
 from support.cache import Watch, evict, resident
 from support.cgroup import Cgroup
@@ -291,3 +291,34 @@ print("same")
 """, path]))  # fmt: skip
         assert server.stats()["buffered_reads"] == 0
     assert result.stdout == "same\n", result.stderr
+
+
+def test_into_a_lazily_filled_map():
+    """Reads whose place is memory with holes: the map's bytes around what was read, also in a child
+    that was forked meanwhile; and a map filled while the same file is read."""
+    with mounted() as server:
+        path = server.mountpoint / MODEL
+        result = ended(run([sys.executable, "-S", "-c", """
+import mmap, os, sys, threading
+path, truth = sys.argv[1], open(sys.argv[2], "rb").read()
+MIB = 1 << 20
+fd = os.open(path, os.O_RDONLY)
+size = os.fstat(fd).st_size
+view = memoryview(mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE,
+                            prot=mmap.PROT_READ | mmap.PROT_WRITE))
+expected = bytearray(truth)
+def into(at, length, offset):
+    assert os.preadv(fd, [view[at:at + length]], offset) == length
+    expected[at:at + length] = truth[offset:offset + length]
+into(12 * MIB + 333, 6 * MIB + 1, 7)
+into(3 * MIB + 5, 4000, 9 * MIB)
+into(20 * MIB, 100, 11)
+threads = [threading.Thread(target=into, args=(at * MIB, 700000, at * 5000)) for at in range(4, 8)]
+[thread.start() for thread in threads]
+child = os.fork()
+if child == 0:
+    os._exit(0 if view[19 * MIB:] == expected[19 * MIB:] else 1)
+[thread.join() for thread in threads]
+print(os.waitpid(child, 0)[1], view == expected, open(path, "rb").read() == truth)
+""", path, files() / MODEL], env={"STSHIM_FILL": "lazy"}, timeout=30))  # fmt: skip
+    assert result.stdout == "0 True True\n", result.stderr
