@@ -32,6 +32,7 @@ static void plan_transfer(const struct stn_range *range, struct stn_transfer_pla
 		.block = stn_config.block,
 		.timeout = stn_config.timeout,
 		.threads = (unsigned)stn_config.threads,
+		.huge_pages = stn_config.huge_pages != STN_HUGE_OFF,
 		.fuse = range->fuse,
 		.owned_file = stn_range_owned(range),
 		.want_direct = stn_config.io != STN_IO_BUFFERED,

@@ -36,6 +36,7 @@ struct stn_transfer_plan {
 	uint64_t block;		 /* bytes of one read */
 	uint64_t timeout;	 /* nanoseconds without progress; 0 = wait for ever */
 	unsigned threads;	 /* at most so many */
+	bool huge_pages;	 /* ask for them where memory is much */
 	bool fuse;		 /* a FUSE file system: direct reads need no alignment */
 	bool want_direct, want_buffered;
 	bool owned_file;    /* the process owns the file: residency of its pages can be asked for */

@@ -311,6 +311,24 @@ static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 }
 
 /*
+ * Asks for huge pages in memory that is about to be written as a whole: only where it is so much
+ * that malloc has mapped it for this one purpose, so that no other use of it is affected.
+ */
+static void prefer_huge_pages(const struct stn_transfer_plan *plan)
+{
+	const uint64_t much = (uint64_t)32 << 20; /* what glibc's malloc always maps apart */
+	size_t huge = plan->huge_pages && plan->length > much ? stn_page_huge_read() : 0;
+	uintptr_t start, end;
+
+	if (huge == 0 || huge > plan->block)
+		return;
+	start = stn_round_up((uintptr_t)plan->memory, huge);
+	end = stn_round_down((uintptr_t)plan->memory + plan->length, huge);
+	if (start < end)
+		stn_sys_madvise((void *)start, end - start, MADV_HUGEPAGE);
+}
+
+/*
  * Finds out if all of the caller's memory may be written. Where it is little its pages are made
  * present, which the reads would do next; where it is much that would keep them waiting.
  */
@@ -326,6 +344,8 @@ static void run_check(const struct stn_transfer *transfer, struct stn_step *step
 	if (plan->length < little)
 		rc = stn_sys_madvise((void *)start, end - start, madv_populate_write);
 	step->result = rc == 0 || (rc != -EFAULT && stn_maps_writable(start, end));
+	if (step->result)
+		prefer_huge_pages(plan);
 }
 
 void stn_transfer_step_run(struct stn_job *job, struct stn_step *step)

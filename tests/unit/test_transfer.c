@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "maps.h"
 #include "page.h"
 #include "pool.h"
 #include "process.h"
@@ -163,6 +164,30 @@ START_TEST(bad_memory)
 }
 END_TEST
 
+/* Memory that is much gets the advice for huge pages, where it begins with whole ones; memory that
+ * is less does not. */
+START_TEST(huge_pages)
+{
+	const uint64_t length = 32 * MIB + (_i ? 4096 : 0), huge = stn_page_huge_read();
+	char *base = unit_memory(40 * MIB);
+	struct stn_transfer_plan plan;
+	struct stn_maps_area area;
+	uintptr_t start = stn_round_up((uintptr_t)base + 1, 2 * MIB) - 64 * KIB;
+	int error;
+
+	if (huge != 2 * MIB)
+		return;
+	fd = unit_pattern_file("large", length);
+	plan = plan_of(0, length, 0);
+	plan.memory = (char *)start;
+	plan.huge_pages = true;
+	ck_assert_uint_eq(run(&plan, &error), length);
+	ck_assert_uint_eq(unit_pattern_differs(plan.memory, length, 0), length);
+	ck_assert_int_eq(stn_maps_find(start, start + length, &area), 0);
+	ck_assert_uint_eq(area.end, start + (_i ? 64 * KIB : length));
+}
+END_TEST
+
 /* Another version, or no file at all: not a byte. */
 START_TEST(other_file)
 {
@@ -238,6 +263,7 @@ Suite *unit_suite(void)
 	tcase_add_loop_test(tcase, everywhere, 0, COUNT(lengths));
 	tcase_add_loop_test(tcase, end_of_file, 0, 2);
 	tcase_add_loop_test(tcase, owned, 0, 2);
+	tcase_add_loop_test(tcase, huge_pages, 0, 2);
 	tcase_add_loop_test(tcase, bad_memory, 0, COUNT(holes));
 	tcase_add_loop_test(tcase, other_file, 0, 3);
 	tcase_add_test(tcase, in_a_row);
