@@ -2,6 +2,8 @@
 """What reads of a model cost, leave behind and say; and which reads are the kernel's."""
 
 import collections
+import errno
+import platform
 import re
 import sys
 
@@ -322,3 +324,20 @@ if child == 0:
 print(os.waitpid(child, 0)[1], view == expected, open(path, "rb").read() == truth)
 """, path, files() / MODEL], env={"STSHIM_FILL": "lazy"}, timeout=30))  # fmt: skip
     assert result.stdout == "0 True True\n", result.stderr
+
+
+# Numbers on x86-64 and on aarch64.
+REFUSED = {"process_vm_readv": (310, 270), "close_range": (436, 436), "clone": (56, 220),
+           "statx": (332, 291), "preadv": (295, 69), "madvise": (28, 233)}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", REFUSED)
+@pytest.mark.parametrize("block", [0, 100001, 512])
+def test_refused_calls(call, block):
+    """Where a filter refuses a system call that only the library makes the kernel serves what the
+    library cannot."""
+    number = REFUSED[call][platform.machine() == "aarch64"]
+    with mounted() as server:
+        argv = reading(server.mountpoint / MODEL, "-b", block)
+        bare = run(argv, preload=False)
+        same(bare, ended(run([need.program("refuse"), number, errno.EPERM, *argv], timeout=30)))
