@@ -22,6 +22,10 @@ static void note(const struct stn_lazy *lazy, char *out, size_t size)
 		stn_text_add(&text, ", stopped at offset ");
 		stn_text_add_number(&text, lazy->stuck_at);
 	}
+	if (lazy->outcome == STN_DECLINED_NO_THREAD) {
+		stn_text_add(&text, ", error ");
+		stn_text_add_number(&text, (uint64_t)-stn_lazy_engine_peek()->error);
+	}
 	if (!lazy->failed_at)
 		return;
 	stn_text_add(&text, ", io-error at offset ");
