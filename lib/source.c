@@ -71,8 +71,10 @@ bool stn_source_is_file(int fd, const struct stn_identity *identity)
 	struct stn_identity now;
 	struct statx st = {0};
 
-	if (stn_sys_statx_cached(fd, STATX_INO, &st) < 0)
-		return false;
+	int rc = stn_sys_statx_cached(fd, STATX_INO, &st);
+
+	if (rc < 0)
+		return rc != -EBADF;
 	stn_identity_from(&st, &now);
 	return now.device == identity->device && now.inode == identity->inode;
 }

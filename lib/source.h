@@ -50,7 +50,8 @@ bool stn_source_unchanged(int fd, const struct stn_identity *identity);
  * read has found the end before the size that the server reports. */
 bool stn_source_seems_unchanged(int fd, const struct stn_identity *identity);
 
-/* True if fd is this file, in whatever version. No server is asked. */
+/* False if fd is closed or shows another file than this, in whatever version. No server is asked.
+ */
 bool stn_source_is_file(int fd, const struct stn_identity *identity);
 
 /*
