@@ -15,6 +15,7 @@
 #include "readlog.h"
 #include "range.h"
 #include "signals.h"
+#include "source.h"
 #include "strangers.h"
 #include "survey.h"
 #include "sys.h"
@@ -250,19 +251,23 @@ static bool decide(struct reading *reading)
 }
 
 /* Reserves the bytes to be had at the descriptor's position, so that others who read through the
- * same descriptor get other bytes. */
-static void reserve(struct reading *reading)
+ * same descriptor get other bytes. False if it has been closed meanwhile. */
+static bool reserve(struct reading *reading)
 {
 	uint64_t size = reading->facts.file_size, wanted = reading->wanted, left;
 	int fd = reading->call->fd;
+	int64_t end = stn_sys_lseek(fd, (int64_t)wanted, SEEK_CUR);
 
-	reading->range.offset = (uint64_t)stn_sys_lseek(fd, (int64_t)wanted, SEEK_CUR) - wanted;
+	if (end < 0)
+		return false;
+	reading->range.offset = (uint64_t)end - wanted;
 	/* Another thread may have read on meanwhile. */
 	left = reading->range.offset < size ? size - reading->range.offset : 0;
-	if (left >= wanted)
-		return;
-	stn_sys_lseek(fd, (int64_t)left - (int64_t)wanted, SEEK_CUR);
-	reading->wanted = left;
+	if (left < wanted) {
+		stn_sys_lseek(fd, (int64_t)left - (int64_t)wanted, SEEK_CUR);
+		reading->wanted = left;
+	}
+	return true;
 }
 
 /* Reads into all pieces, one after the other. Bytes, or -errno if there are none. */
@@ -320,12 +325,22 @@ static void account(struct reading *reading, int64_t got)
 		stn_readlog_served(&entry);
 }
 
-static ssize_t serve(struct reading *reading)
+/* Gives back what was reserved and not read, unless the number is another file's by now. */
+static void give_back(struct reading *reading, int64_t got)
+{
+	int64_t rest = (int64_t)reading->wanted - (got > 0 ? got : 0);
+
+	if (rest && stn_source_is_file(reading->call->fd, &reading->range.identity))
+		stn_sys_lseek(reading->call->fd, -rest, SEEK_CUR);
+}
+
+/* Reads. False if the descriptor has been closed meanwhile. */
+static bool serve(struct reading *reading, ssize_t *result)
 {
 	const struct stn_read_call *call = reading->call;
 	const struct stn_facts *facts = &reading->facts;
 	struct stn_range *range = &reading->range;
-	int64_t got;
+	bool reserved;
 
 	reading->wanted = stn_min(reading->wanted, facts->file_size - facts->offset);
 	range->fd = call->fd;
@@ -334,14 +349,15 @@ static ssize_t serve(struct reading *reading)
 	range->offset = facts->offset;
 	/* A handler that leaves by longjmp must not leave threads behind that write. */
 	range->mask = stn_signals_block();
-	if (!call->positioned)
-		reserve(reading);
-	got = reading->wanted ? read_pieces(reading) : 0;
-	if (!call->positioned && got < (int64_t)reading->wanted)
-		stn_sys_lseek(call->fd, (got > 0 ? got : 0) - (int64_t)reading->wanted, SEEK_CUR);
+	reserved = call->positioned || reserve(reading);
+	if (reserved)
+		*result = reading->wanted ? read_pieces(reading) : 0;
+	if (reserved && !call->positioned)
+		give_back(reading, *result);
 	stn_sys_sigmask(&range->mask, NULL);
-	account(reading, got);
-	return got;
+	if (reserved)
+		account(reading, *result);
+	return reserved;
 }
 
 /* Serves a read of a descriptor that may be a model's. */
@@ -360,8 +376,7 @@ static bool serve_call(const struct stn_read_call *call, ssize_t *result)
 		return false;
 	if (call->about_to)
 		call->about_to();
-	*result = serve(&reading);
-	return true;
+	return serve(&reading, result);
 }
 
 bool stn_reading_serve(const struct stn_read_call *call, ssize_t *result)
