@@ -17,9 +17,9 @@
 
 /* One line's worth. */
 struct stn_record {
-	const char
-		*event;	  /* "map" (left to the kernel), "begin" (lazy), "fill", "read", "return" */
-	const char *path; /* of the file; may be empty */
+	/* "map" (left to the kernel), "fill", "begin" and "end" (lazy), "read" or "return" */
+	const char *event;
+	const char *path;	      /* of the file; may be empty */
 	struct stn_identity identity; /* of the file */
 	uint64_t file_system;	      /* f_type */
 	enum stn_decision decision;

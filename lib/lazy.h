@@ -99,10 +99,6 @@ void stn_lazy_expect_random(uintptr_t start, uintptr_t end, bool random);
 /* Bytes that are missing of all mappings. Pool lock held. */
 uint64_t stn_lazy_holes(void);
 
-/* Writes to the journal what has been read of mappings that are not complete; for the end of the
- * process. No lock held. */
-void stn_lazy_report_all(void);
-
 /*
  * The three moments of a fork. A child inherits what is filled; the holes in it become the file's
  * own mapping. In a child that runs no handlers (_Fork, a raw clone) the memory is missing as a

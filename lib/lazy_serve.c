@@ -16,6 +16,7 @@
 #define BELL	   UINT64_MAX /* what epoll says of the bell */
 #define FAULTS	   16	      /* read at once */
 #define TICK	   100	      /* ms between two looks at the time while something is being read */
+#define SOON	   5	      /* ms, where a mapping is about to end */
 #define HEADER_TRY ((uint64_t)128 << 10) /* read of a header whose length is not known */
 
 static int watch(int epoll, int fd, uint64_t what)
@@ -327,24 +328,29 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 		stn_lazy_end(engine, lazy);
 }
 
-/* True if something is going on that the thread is not told of when it ends: reads, and what has
- * come to its end since it was looked at. Pool lock held. */
-static bool is_busy(const struct stn_lazy_engine *engine)
+/*
+ * When to look again, in ms; -1: when told. The thread is not told when reads end, nor of what has
+ * come to its end since it was looked at. Pool lock held.
+ */
+static int next_look(const struct stn_lazy_engine *engine)
 {
-	if (engine->running || stn_lazy_has_reads(engine))
-		return true;
+	int wait = engine->running || stn_lazy_has_reads(engine) ? TICK : -1;
+
 	for (uint32_t i = 0; i < STN_LAZIES; i++) {
 		const struct stn_lazy *lazy = engine->lazies[i];
 
-		if (lazy &&
-		    (!lazy->published || stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT]))
-			return true;
+		if (!lazy)
+			continue;
+		if (!lazy->published)
+			wait = TICK;
+		else if (stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT])
+			return lazy->surrendered ? TICK : SOON;
 	}
-	return false;
+	return wait;
 }
 
-/* Looks after all mappings; false if there are none left. *busy: look again soon. */
-static bool look_around(struct stn_lazy_engine *engine, bool *busy)
+/* Looks after all mappings; false if there are none left. *wait: ms until the next look. */
+static bool look_around(struct stn_lazy_engine *engine, int *wait)
 {
 	struct stn_process *process = stn_process_peek();
 	uint64_t mask;
@@ -356,7 +362,7 @@ static bool look_around(struct stn_lazy_engine *engine, bool *busy)
 	if (!find_readers(engine))
 		go_deaf(engine, -EAGAIN);
 	mask = stn_lock_enter(&process->pool_lock);
-	*busy = is_busy(engine);
+	*wait = next_look(engine);
 	left = engine->count != 0;
 	if (!left)
 		end_serving(engine);
@@ -365,7 +371,7 @@ static bool look_around(struct stn_lazy_engine *engine, bool *busy)
 }
 
 /* Waits for something to happen and answers it. */
-static void wait(struct stn_lazy_engine *engine, bool busy)
+static void wait_for_faults(struct stn_lazy_engine *engine, int wait)
 {
 	const int interrupted = -EINTR;
 	struct epoll_event events[8];
@@ -375,8 +381,7 @@ static void wait(struct stn_lazy_engine *engine, bool busy)
 		stn_sys_sleep(TICK * 1000000 / 10);
 		return;
 	}
-	count = stn_sys_call(SYS_epoll_pwait, engine->epoll, (long)events, 8, busy ? TICK : -1, 0,
-			     0);
+	count = stn_sys_call(SYS_epoll_pwait, engine->epoll, (long)events, 8, wait, 0, 0);
 	if (count < 0 && count != interrupted)
 		go_deaf(engine, (int)count);
 	for (long i = 0; i < count; i++) {
@@ -389,13 +394,12 @@ static void wait(struct stn_lazy_engine *engine, bool busy)
 
 void stn_lazy_run_serve(struct stn_lazy_engine *engine)
 {
-	bool busy;
-	int rc;
+	int rc, wait;
 
 	engine->deaf = false;
 	rc = begin_serving(engine);
 	if (rc < 0)
 		go_deaf(engine, rc);
-	while (look_around(engine, &busy))
-		wait(engine, busy);
+	while (look_around(engine, &wait))
+		wait_for_faults(engine, wait);
 }

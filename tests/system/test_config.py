@@ -233,7 +233,7 @@ def test_io(io, direct, buffered):
     with mounted(keep_cache=True) as server:
         path = server.mountpoint / BIG
         with cache.Watch(path) as watch:
-            result = load(path, IO=io)
+            result = load(path, IO=io, FILL="eager")
             assert watch.resident() == 0
         stats = server.stats()
     assert decisions(result) == ["engaged"]
@@ -328,7 +328,7 @@ def test_page_cache_of_somebody_elses_file(io, cached, public):
 @pytest.mark.parametrize("threads", [1, 3, 8])
 def test_threads(threads):
     """So many reads at once, with blocks that are one request each, and so many threads."""
-    with mounted(delay_ms=10, max_background=64) as server:
+    with mounted(delay_ms=25, max_background=64) as server:
         path = server.mountpoint / BIG
         result = load(path, THREADS=threads, BLOCK="1M", FILL="eager")
         server.reset()
@@ -349,7 +349,7 @@ def test_threads(threads):
 def test_threads_of_lazy_fill(threads):
     """So many reads at once, each two requests to the server, and one thread more for the faults;
     another one is taken for a moment by the first look at the mapping."""
-    with mounted(delay_ms=10, max_background=64) as server:
+    with mounted(delay_ms=25, max_background=64) as server:
         path = server.mountpoint / BIG
         result = load(path, THREADS=threads)
         server.reset()
