@@ -75,6 +75,11 @@ def load_checkpoint_map(path):
     return load_checkpoint(path, mmap=True)
 
 
+def load_array(path):
+    """A numpy array in its file, read."""
+    return {"array": numpy.load(path)}
+
+
 def load_array_map(path):
     """A numpy array in its file, mapped."""
     return {"array": numpy.load(path, mmap_mode="r")}
@@ -112,7 +117,7 @@ def load_llama_read(path):
 LOADERS = {"torch": load_torch, "numpy": load_numpy, "pretrained": load_pretrained,
            "pretrained-read": load_pretrained_read, "pread": load_pread, "whole": load_whole,
            "checkpoint": load_checkpoint, "checkpoint-map": load_checkpoint_map,
-           "array-map": load_array_map, "llama-map": load_llama_map,
+           "array": load_array, "array-map": load_array_map, "llama-map": load_llama_map,
            "llama-read": load_llama_read}
 MODULES = {"torch": "safetensors.torch", "numpy": "safetensors.numpy", "pread": "safetensors.torch",
            "checkpoint": "torch", "checkpoint-map": "torch", "llama-map": "xllamacpp",
