@@ -146,7 +146,8 @@ def ways(settings):
     size = settings.size(GIB // 4)
     kinds = {"whole": model_file(size), "pread": model_file(size), "torch": model_file(size),
              "checkpoint": checkpoint(size), "checkpoint-map": checkpoint(size),
-             "array": array(size), "array-map": array(size), "llama-map": gguf(size), "llama-read": gguf(size)}
+             "array": array(size), "array-map": array(size), "llama-map": gguf(size),
+             "llama-read": gguf(size)}
     commands = {kind: (python("timed_load.py", kind), path) for kind, path in kinds.items()}
     commands["ifstream"] = ([paths.program("ifstream")], model_file(size))
     header = ("import sys, zlib\nfrom safetensors.torch import load_file\n"
