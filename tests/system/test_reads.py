@@ -140,8 +140,8 @@ def test_breaks(program, case):
 def test_whole_file(kind, block):
     """All of a file in blocks of all sizes: its bytes, each delivered once, no descriptor, one
     thread."""
-    if kind == "random" and block == 0:
-        block = 65536
+    if kind == "random":
+        block = max(block, 8192) if block else 65536
     with mounted() as server:
         argv = [need.program("reading"), "-k", kind, "-b", block, "-t", server.mountpoint / MODEL]
         _, preloaded = both(argv, server, server.mountpoint / MODEL)
