@@ -276,6 +276,7 @@ static void add_figures(struct stn_text *line, const struct stn_record *record)
 	add_key(line, "gb_per_s");
 	stn_text_add_fraction(line, read_rate(record), 2);
 	add_number(line, "threads", record->threads);
+	add_number(line, "requests", record->requests);
 	add_number(line, "direct_bytes", record->direct_bytes);
 	add_number(line, "buffered_bytes", record->buffered_bytes);
 	add_number(line, "returned_bytes", record->returned_bytes);

@@ -33,6 +33,7 @@ static const struct {
 	[STN_DECLINED_EMPTY] = {"declined", "empty"},
 	[STN_DECLINED_PAST_END] = {"declined", "past-end"},
 	[STN_DECLINED_NO_FALLBACK] = {"declined", "no-fallback"},
+	[STN_DECLINED_CACHED] = {"declined", "cached"},
 	[STN_DECLINED_REREAD] = {"declined", "reread"},
 	[STN_DECLINED_MEMORY] = {"declined", "memory"},
 	[STN_DECLINED_REGIONS] = {"declined", "regions"},
@@ -139,6 +140,21 @@ enum stn_decision stn_policy_screen(const struct stn_facts *facts)
 	if (decision == STN_ENGAGED && is_peek(facts))
 		decision = STN_ENGAGED_PEEK;
 	return decision;
+}
+
+enum stn_decision stn_policy_read(const struct stn_facts *facts)
+{
+	enum stn_decision decision = screen_file(facts);
+
+	if (decision == STN_ENGAGED)
+		decision = screen_place(facts);
+	if (decision != STN_ENGAGED || facts->file_system == STN_FS_FUSE)
+		return decision;
+	if (facts->cached)
+		return STN_DECLINED_CACHED;
+	return facts->delivered + stn_policy_bytes(facts) > 2 * facts->file_size
+		       ? STN_DECLINED_REREAD
+		       : STN_ENGAGED;
 }
 
 uint64_t stn_policy_bytes(const struct stn_facts *facts)

@@ -29,6 +29,7 @@ enum stn_decision {
 	STN_DECLINED_PAST_END,
 	STN_DECLINED_NO_FALLBACK, /* the kernel refuses the map, and without it this one cannot be
 				     had */
+	STN_DECLINED_CACHED,	  /* a read: the page cache has the file */
 	STN_DECLINED_REREAD,
 	STN_DECLINED_MEMORY,
 	STN_DECLINED_REGIONS,
@@ -73,6 +74,7 @@ struct stn_facts {
 	bool header_reader;	 /* the caller maps files to read their header (caller.h) */
 	uint64_t delivered;	 /* bytes of this file version handed to the program so far */
 	bool fits;		 /* the budget's verdict */
+	bool cached;		 /* the page cache has the file */
 };
 
 /*
@@ -81,6 +83,14 @@ struct stn_facts {
  * declined only if unified is false.
  */
 enum stn_decision stn_policy_screen(const struct stn_facts *facts);
+
+/*
+ * Decides about read() of the file at offset; prot, flags and fits do not count. Provisional while
+ * unified is false and not known, and until cached is known. Where the file is not on FUSE what the
+ * page cache has is the kernel's to copy, and bytes delivered count: it answers repeated reads
+ * faster than we do. On FUSE it is what may hang.
+ */
+enum stn_decision stn_policy_read(const struct stn_facts *facts);
 
 /* Decides with everything known. */
 enum stn_decision stn_policy_decide(const struct stn_facts *facts);
