@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rounds of all contestants of a scenario in turn, and what they add up to."""
+
+import statistics
+import sys
+import time
+
+from support import cache
+from support.cgroup import Cgroup
+
+from stnbench import cells, data
+from stnbench.contestants import CONTESTANTS, missing
+from stnbench.mounts import Unavailable, disk, testfs
+
+# Python, torch and what they keep; a limit is set above that.
+PROGRAM_MEMORY = 700 << 20
+SAMPLES_KEPT = 120
+
+
+def say(text):
+    """A line of progress."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+class Settings:
+    """Options of the run."""
+
+    def __init__(self, quick, rounds, only=()):
+        self.quick = quick
+        self.rounds = rounds
+        self.only = only
+
+    def contestants(self, scenario):
+        """Who takes part."""
+        chosen = scenario.few if self.quick and not self.only else scenario.contestants
+        return [name for name in chosen if not self.only or name in self.only]
+
+    def data(self, scenario):
+        """The files."""
+        return scenario.quick if self.quick and scenario.quick else scenario.data
+
+
+def can_group():
+    """Whether memory cgroups can be made here."""
+    try:
+        with Cgroup():
+            return True
+    except OSError:
+        return False
+
+
+class Course:
+    """A scenario on its mount, ready to run cells."""
+
+    def __init__(self, scenario, files, mount, with_group):
+        self.scenario, self.files, self.mount = scenario, files, mount
+        self._with_group = with_group
+        self.directory = data.made(files)
+        self.sum = None
+
+    def spec(self, contestant):
+        """What a child is told."""
+        names = data.in_form(self.directory, contestant.form)
+        return {"load": contestant.load, "consume": self.scenario.consume,
+                "convert": self.scenario.convert,
+                "paths": [str(self.mount.directory / name) for name in names]}
+
+    def _prepare(self, spec):
+        """The page cache as the scenario wants it."""
+        self.mount.watch(spec["paths"])
+        self.mount.evict()
+        if self.scenario.hot:
+            for path in spec["paths"]:
+                with open(path, "rb", buffering=0) as file:
+                    while file.read(16 << 20):
+                        pass
+
+    def _warm(self, total):
+        """Touches free memory for the cell, not more than there is."""
+        size = (2 * total * self.scenario.processes) + (256 << 20)
+        cache.warm_memory(min(size, int(cache.available() * 0.8)))
+
+    def cell(self, name):
+        """One cell; its result."""
+        contestant = CONTESTANTS[name]
+        spec = self.spec(contestant)
+        self._prepare(spec)
+        total = self.files.size
+        with Group(self._with_group, self.scenario.limit) as group:
+            result = cells.run(contestant, spec, self.mount, group, self.scenario.processes,
+                               lambda: self._warm(total))
+            result["killed"] = group.oom_kills() if group else None
+        self._check(contestant, result)
+        return result
+
+    def _check(self, contestant, result):
+        """Failed where the bytes are not those of the reference."""
+        if contestant.group != "ceiling" and result["checksums"] != [self.sum]:
+            raise cells.Failed(f"checksum {result['checksums']}, not {self.sum}")
+
+
+class Group:
+    """A cgroup for a cell, or None where there can be none."""
+
+    def __init__(self, wanted, limit):
+        self._group = Cgroup(limit and limit + PROGRAM_MEMORY) if wanted else None
+
+    def __enter__(self):
+        return self._group
+
+    def __exit__(self, *_):
+        if self._group:
+            self._group.remove()
+
+
+def rounds_of(course, names, rounds):
+    """All rounds: ({name: results}, {name: why it has none}). The first round does not count."""
+    results, failed = {name: [] for name in names}, {}
+    for turn in range(rounds + 1):
+        for name in names:
+            if name in failed:
+                continue
+            try:
+                result = course.cell(name)
+            except cells.Failed as error:
+                failed[name] = str(error)
+                say(f"  round {turn} {name}: {error}")
+                continue
+            say(f"  round {turn} {name}: {result['seconds']:.3f} s"
+                + (f" {','.join(result['decisions'])}" if result["decisions"] else ""))
+            if turn > 0:
+                results[name].append(result)
+    return {name: found for name, found in results.items() if name not in failed}, failed
+
+
+def number(values):
+    """Median, least and most of numbers; None if there are none."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return None
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def thinned(samples):
+    """The samples of memory, not more than some."""
+    step = -(-len(samples) // SAMPLES_KEPT) or 1
+    return samples[::step]
+
+
+def sum_up(results):
+    """What the rounds of one contestant add up to."""
+    server = [one["server"] for one in results if one["server"]]
+    return {
+        "seconds": number([one["seconds"] for one in results]),
+        "rounds": [one["seconds"] for one in results],
+        "each": [one["each"] for one in results] if len(results[0]["each"]) > 1 else None,
+        **{key: number([one[key] for one in results])
+           for key in ("anonymous", "file", "cached", "cpu", "server_cpu", "bytes", "killed")},
+        "requests": number([one["requests"] for one in server]),
+        "delivered": number([one["bytes"] for one in server]),
+        "in_flight": number([one["max_inflight"] for one in server]),
+        "decisions": sorted({made for one in results for made in one["decisions"]}),
+        "samples": thinned(results[len(results) // 2]["samples"]),
+    }
+
+
+def prepare_sum(course):
+    """The checksum that all must have."""
+    files = course.files
+    where = (testfs(course.directory, repeat=files.repeat) if files.repeat > 1
+             else disk(course.directory))
+    with where as mount:
+        course.sum = data.reference(files, mount, {"convert": course.scenario.convert})
+
+
+def measured(name, scenario, settings, with_group):
+    """One scenario: what goes into the JSON."""
+    files = settings.data(scenario)
+    names = settings.contestants(scenario)
+    skipped = {name: why for name in names if (why := missing(name))}
+    start = time.monotonic()
+    say(f"{name}: {scenario.title}, {files.size / data.MIB:.0f} MiB")
+    with scenario.mount(data.made(files)) as mount:
+        course = Course(scenario, files, mount, with_group)
+        prepare_sum(course)
+        results, failed = rounds_of(course, [n for n in names if n not in skipped],
+                                    settings.rounds)
+        limits = mount.limits()
+    return {"title": scenario.title, "size": files.size, "shards": files.shards,
+            "tensor": files.tensor, "x": scenario.x, "processes": scenario.processes,
+            "mount": limits, "took": time.monotonic() - start, "skipped": {**skipped, **failed},
+            "contestants": {n: sum_up(found) for n, found in results.items() if found}}
+
+
+def run_all(names, scenarios, settings):
+    """All scenarios chosen: {name: result}."""
+    found, with_group = {}, can_group()
+    for name in names:
+        if not settings.contestants(scenarios[name]):
+            continue
+        try:
+            found[name] = measured(name, scenarios[name], settings, with_group)
+        except Unavailable as error:
+            found[name] = {"title": scenarios[name].title, "unavailable": str(error)}
+            say(f"{name}: {error}")
+    return found
+
+
