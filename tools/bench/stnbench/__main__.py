@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support import fuse, paths
 
-from stnbench import machine
+from stnbench import machine, report
 from stnbench.contestants import CONTESTANTS, versions
 from stnbench.measure import Settings, run_all, say
 from stnbench.scenarios import SCENARIOS, SERVER
@@ -59,10 +59,16 @@ def main():
     if arguments.list:
         print("scenarios:", *SCENARIOS, "\ncontestants:", *CONTESTANTS)
         return
-    result = measure(arguments)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    say(f"wrote {arguments.json}")
+    if arguments.from_json:
+        result = json.loads(arguments.from_json.read_text())
+    else:
+        result = measure(arguments)
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+        say(f"wrote {arguments.json}")
+    arguments.report.parent.mkdir(parents=True, exist_ok=True)
+    for one in report.write(result, arguments.report):
+        print(f"{one.met:16} {one.where}: {one.bar}: {one.measured}")
 
 
 main()
