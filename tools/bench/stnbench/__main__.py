@@ -21,6 +21,7 @@ def parse():
     size.add_argument("--full", action="store_true", help="everything, 7 rounds")
     parser.add_argument("--only", action="append", default=[], metavar="NAME,...",
                         help="scenarios and contestants by name; may be repeated")
+    parser.add_argument("--size", type=float, metavar="MIB", help="models of this size")
     parser.add_argument("--rounds", type=int, help="rounds that count")
     parser.add_argument("--list", action="store_true", help="names of scenarios and contestants")
     parser.add_argument("--json", type=Path, default=paths.build() / "bench" / "bench.json")
@@ -44,7 +45,7 @@ def measure(arguments):
     """Runs what was asked for; the result."""
     names, contestants = chosen(arguments)
     rounds = arguments.rounds or (7 if arguments.full else 3)
-    settings = Settings(not arguments.full, rounds, contestants)
+    settings = Settings(not arguments.full, rounds, contestants, arguments.size)
     try:
         found = run_all(names, SCENARIOS, settings)
     finally:

@@ -36,7 +36,7 @@ CONTESTANTS = {
     "whole": peer("whole", "safetensors, whole file read", "safetensors"),
     "numpy": Contestant("numpy", "stock", "safetensors.numpy, mmap"),
     "prefetch": peer("prefetch", "8-thread prefetch + mmap", "safetensors"),
-    "cattensors": peer("cattensors", "cattensors", "cattensors"),
+    "cattensors": peer("cattensors", "cattensors, safe_open", "cattensors"),
     "fastsafetensors": peer("fastsafetensors", "fastsafetensors nogds", "fastsafetensors"),
     "runai-1": peer("runai", "Run:ai streamer, 1", "runai-model-streamer",
                     RUNAI_STREAMER_CONCURRENCY="1"),

@@ -4,6 +4,7 @@
 import statistics
 import sys
 import time
+from dataclasses import replace
 
 from support import cache
 from support.cgroup import Cgroup
@@ -25,8 +26,9 @@ def say(text):
 class Settings:
     """Options of the run."""
 
-    def __init__(self, quick, rounds, only=()):
+    def __init__(self, quick, rounds, only=(), mib=None):
         self.quick = quick
+        self._mib = mib
         self.rounds = rounds
         self.only = only
 
@@ -37,7 +39,8 @@ class Settings:
 
     def data(self, scenario):
         """The files."""
-        return scenario.quick if self.quick and scenario.quick else scenario.data
+        files = scenario.quick if self.quick and scenario.quick else scenario.data
+        return replace(files, size=int(self._mib * data.MIB)) if self._mib else files
 
 
 def can_group():
