@@ -45,7 +45,8 @@ def measure(arguments):
     """Runs what was asked for; the result."""
     names, contestants = chosen(arguments)
     rounds = arguments.rounds or (7 if arguments.full else 3)
-    settings = Settings(not arguments.full, rounds, contestants, arguments.size)
+    settings = Settings(not arguments.full, rounds, contestants, arguments.size,
+                        len(names) < len(SCENARIOS))
     try:
         found = run_all(names, SCENARIOS, settings)
     finally:

@@ -73,7 +73,8 @@ def measure(function):
 
 def ceiling(spec):
     """A ceiling measures itself, all but its CPU time."""
-    result, measured = measure(lambda: loaders.CEILINGS[spec["load"]](spec["paths"]))
+    result, measured = measure(lambda: loaders.CEILINGS[spec["load"]](spec["paths"],
+                                                                      spec["copies"]))
     return {**measured, "seconds": result["seconds"], "bytes": result["bytes"]}
 
 

@@ -225,12 +225,13 @@ def prepare(name):
         import_all(loader.tables)
 
 
-def fio(paths, engine, block, jobs, depth):
-    """Seconds and bytes of one fio run over the files, each job a share of them."""
+def fio(paths, copies, engine, block, jobs, depth):
+    """Seconds and bytes of one fio run that reads the files copies times at once, each job a share
+    of them."""
     argv = ["fio", "--output-format=json", "--direct=1", "--rw=read", "--thread",
             "--group_reporting", f"--ioengine={engine}", f"--bs={block}", f"--iodepth={depth}"]
-    total = sum(os.path.getsize(path) for path in paths)
-    for n, (path, start, length) in enumerate(shares(paths, jobs, block)):
+    total = copies * sum(os.path.getsize(path) for path in paths)
+    for n, (path, start, length) in enumerate(shares(paths, jobs, block) * copies):
         argv += [f"--name=job{n}", f"--filename={path}", f"--offset={start}", f"--size={length}"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=600)
     if done.returncode != 0:
@@ -255,7 +256,7 @@ def shares(paths, jobs, block):
     return pieces
 
 
-def plain(paths):
+def plain(paths, _copies):
     """The C program that reads in parallel with O_DIRECT into fresh huge pages."""
     from support import paths as places
 
@@ -264,7 +265,7 @@ def plain(paths):
     return json.loads(done.stdout)
 
 
-def memcpy(paths):
+def memcpy(paths, _copies):
     """A copy of as many bytes from memory to fresh memory, by one thread; reads no file."""
     import mmap
     import time
@@ -282,10 +283,10 @@ def memcpy(paths):
 
 
 CEILINGS = {
-    "fio-psync-1m": lambda paths: fio(paths, "psync", MIB, 12, 1),
-    "fio-psync-16m": lambda paths: fio(paths, "psync", 16 * MIB, 4, 1),
-    "fio-libaio-1m": lambda paths: fio(paths, "libaio", MIB, 2, 16),
-    "fio-libaio-16m": lambda paths: fio(paths, "libaio", 16 * MIB, 2, 4),
+    "fio-psync-1m": lambda paths, copies: fio(paths, copies, "psync", MIB, 12, 1),
+    "fio-psync-16m": lambda paths, copies: fio(paths, copies, "psync", 16 * MIB, 4, 1),
+    "fio-libaio-1m": lambda paths, copies: fio(paths, copies, "libaio", MIB, 2, 16),
+    "fio-libaio-16m": lambda paths, copies: fio(paths, copies, "libaio", 16 * MIB, 2, 4),
     "plain": plain,
     "memcpy": memcpy,
 }

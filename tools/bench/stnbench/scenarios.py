@@ -142,16 +142,16 @@ def others():
                                   fuse(delay_ms=2), ONE, ("stock", *OURS), limit=3 * GIB // 4)
     yield "float32", Scenario("FUSE server, 2 ms, bfloat16 loaded as float32", fuse(delay_ms=2),
                               BF16, ("stock", *OURS, "prefetch", *BEST), convert=True)
-    yield "transformers", Scenario(
+    yield "load-transformers", Scenario(
         "FUSE server, 2 ms, transformers from_pretrained, 5 shards", fuse(delay_ms=2),
         Data(GIB, shards=5, kind="llama"),
         ("pretrained", "pretrained-read", "pretrained-eager", "pretrained-lazy",
          "pretrained-reads", "plain"))
-    yield "diffusers", Scenario(
+    yield "load-diffusers", Scenario(
         "FUSE server, 2 ms, diffusers from_pretrained, 4 shards", fuse(delay_ms=2),
         Data(GIB, shards=4, kind="dit"),
         ("diffusers", "diffusers-parallel", "diffusers-eager", "plain"))
-    yield "llama.cpp", Scenario(
+    yield "load-llama.cpp", Scenario(
         "FUSE server, 2 ms, llama.cpp", fuse(delay_ms=2), Data(GIB, kind="gguf"),
         ("llama-map", "llama-read", "llama-eager", "llama-reads", "plain"))
 
