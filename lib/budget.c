@@ -147,10 +147,11 @@ void stn_budget_decide(const struct stn_budget_view *view, const struct stn_budg
 	/* On unified memory the device copy of every mapped model byte, of this mapping and of the
 	 * model's shards that are still to come, is taken from the same memory while we hold ours.
 	 */
+	uint64_t planned = use->planned + (use->unified ? use->holes : 0);
 	uint64_t copies =
-		use->unified ? use->engaged + use->planned + use->declined + need + use->expected
-			     : 0;
-	uint64_t memory = need + minus(use->planned, use->filled) + copies;
+		use->unified ? use->engaged + planned + use->declined + need + use->expected : 0;
+	uint64_t memory = need + minus(planned, use->filled) + copies;
+	uint64_t mapped = need > use->reserve ? need : use->reserve;
 	uint64_t cap = stn_budget_cap(view, use->memory_kind, use->memory_value);
 
 	*verdict = (struct stn_budget_verdict){.fits = true};
@@ -159,10 +160,11 @@ void stn_budget_decide(const struct stn_budget_view *view, const struct stn_budg
 	consider(verdict, "cgroup", memory, view->group_available,
 		 stn_budget_margin(view->group_limit));
 	/* The keeper takes address space of the mapping's size once more. */
-	consider(verdict, "RLIMIT_AS", 2 * need, view->address_space_left, PROCESS_SLACK);
-	consider(verdict, "RLIMIT_DATA", need, view->data_left, PROCESS_SLACK);
-	consider(verdict, "overcommit", need, view->commit_left, PROCESS_SLACK);
-	consider(verdict, "STSHIM_MEMORY", need, minus(cap, use->engaged + use->planned), 0);
+	consider(verdict, "RLIMIT_AS", 2 * mapped, view->address_space_left, PROCESS_SLACK);
+	consider(verdict, "RLIMIT_DATA", mapped, view->data_left, PROCESS_SLACK);
+	consider(verdict, "overcommit", mapped, view->commit_left, PROCESS_SLACK);
+	consider(verdict, "STSHIM_MEMORY", mapped,
+		 minus(cap, use->engaged + use->planned + use->holes), 0);
 }
 
 uint64_t stn_budget_left(const struct stn_budget_view *view)

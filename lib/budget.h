@@ -26,12 +26,16 @@ struct stn_budget_view {
 
 /* What this process has already taken or promised. */
 struct stn_budget_use {
-	uint64_t engaged;  /* bytes in live engaged mappings; resident, so no longer available */
+	uint64_t engaged;  /* bytes in live engaged mappings, holes not counted; resident, so no
+			      longer  available */
 	uint64_t planned;  /* bytes of mappings that are being engaged */
 	uint64_t filled;   /* bytes of those that are resident already */
 	uint64_t declined; /* unified memory: live model mappings left to the kernel, to be copied
 			      too */
 	uint64_t expected; /* unified memory: bytes of this model's other shards not mapped yet */
+	uint64_t holes;	   /* bytes that are missing of lazily filled mappings */
+	uint64_t reserve;  /* bytes of the mapping in question, if more than need: they count where
+			      what is mapped is limited, filled or not */
 	bool unified;	   /* CPU and GPU share memory: each model byte will be copied once more */
 	uint64_t memory_kind, memory_value; /* STSHIM_MEMORY, see config.h */
 };

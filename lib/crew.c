@@ -34,6 +34,17 @@ static struct stn_crew *map_crew(void)
 	return crew;
 }
 
+bool stn_crew_runs(const struct stn_process *process)
+{
+	const size_t size = crew_header() + STN_CREW_WORKERS * STACK_SIZE;
+	uintptr_t here = (uintptr_t)&size;
+
+	for (unsigned i = 0; i < STN_CREWS; i++)
+		if (process->crews[i] && here - (uintptr_t)process->crews[i] < size)
+			return true;
+	return process->lazy_crew && here - (uintptr_t)process->lazy_crew < size;
+}
+
 static bool all_gone(const struct stn_crew *crew)
 {
 	for (unsigned i = 0; i < STN_CREW_WORKERS; i++)

@@ -35,6 +35,9 @@ struct stn_crew {
 	struct stn_worker workers[STN_CREW_WORKERS];
 };
 
+/* True on a thread of a crew, by where its stack is. Lock-free. */
+bool stn_crew_runs(const struct stn_process *process);
+
 /*
  * The crew that takes a job, made if need be: the first one is for short calls, which never wait
  * behind a server; a fill gets one in which things move. NULL with *rc set to -EAGAIN (no memory)

@@ -20,7 +20,7 @@ static bool restores_cache(const struct stn_engagement *e)
 	       (stn_config.cache == STN_CACHE_AUTO && !e->survey->unified);
 }
 
-static bool drops_cache(const struct stn_engagement *e)
+bool stn_engagement_drops_cache(const struct stn_engagement *e)
 {
 	/* On unified memory cached pages count as used: the model must leave none behind. */
 	return stn_config.cache == STN_CACHE_DROP ||
@@ -49,7 +49,7 @@ static void plan_fill(const struct stn_engagement *e, uint64_t offset, uint64_t 
 		.want_buffered = stn_config.io != STN_IO_DIRECT,
 		.owned_file = e->owned,
 		.restore_cache = restores_cache(e),
-		.drop_cache = drops_cache(e),
+		.drop_cache = stn_engagement_drops_cache(e),
 	};
 	memcpy(plan->path, e->survey->descriptor, sizeof(plan->path));
 }

@@ -16,7 +16,7 @@ bool stn_engagement_suits_lazy(const struct stn_engagement *e)
 	const int at_once = MAP_POPULATE | MAP_LOCKED;
 	enum stn_lazy_kind kind;
 
-	if (stn_config.fill != STN_FILL_LAZY || e->not_lazy || e->call->flags & at_once ||
+	if (stn_config.fill == STN_FILL_EAGER || e->not_lazy || e->call->flags & at_once ||
 	    stn_config.mlock != STN_MLOCK_OFF || stn_config.io == STN_IO_BUFFERED ||
 	    stn_lazy_will_be_locked())
 		return false;
@@ -40,6 +40,8 @@ static void plan_lazy(const struct stn_engagement *e, struct stn_lazy_plan *plan
 	plan->length = stn_policy_bytes(&e->facts);
 	plan->offset = e->call->offset;
 	plan->prot = e->call->prot;
+	plan->most = e->most;
+	plan->drop_cache = stn_engagement_drops_cache(e);
 	plan->huge =
 		stn_config.huge_pages != STN_HUGE_OFF && e->survey->huge_page == STN_LAZY_HUGE_PAGE;
 	plan->timeout = stn_config.timeout;
@@ -89,6 +91,6 @@ bool stn_engagement_lazy(struct stn_engagement *e, void **address)
 	*address = e->area.memory;
 	e->record.bytes = plan.length;
 	memcpy(e->note, "lazy", sizeof("lazy"));
-	stn_engagement_record(e, "map", STN_ENGAGED);
+	stn_engagement_record(e, "begin", STN_ENGAGED);
 	return true;
 }

@@ -23,6 +23,7 @@ struct stn_engagement {
 	uint64_t begun;	  /* clock */
 	uint64_t planned; /* bytes reserved in the budget and the reread guard */
 	uint64_t got;	  /* bytes of them that were read */
+	uint64_t most;	  /* bytes of it that may be read lazily */
 	bool owned;	  /* the process's user owns the file */
 	bool not_lazy;	  /* lazy fill has been tried, and did not work */
 	bool peek;	  /* what is planned is a header, which the reread guard does not count */
@@ -56,6 +57,9 @@ enum stn_decision stn_engagement_error(int error);
  */
 int stn_engagement_fill(struct stn_engagement *e, uint64_t offset, uint64_t length,
 			struct stn_fill **out);
+
+/* True if the file's page cache is to be dropped. Pure. */
+bool stn_engagement_drops_cache(const struct stn_engagement *e);
 
 /* True if the mapping may be filled lazily. May take a thread of the pool. */
 bool stn_engagement_suits_lazy(const struct stn_engagement *e);

@@ -213,12 +213,11 @@ static void run_read(struct stn_fill *fill, struct stn_step *step)
 static void run_check(const struct stn_fill *fill, struct stn_step *step)
 {
 	const struct stn_fill_plan *plan = &fill->plan;
-	const int fadv_dontneed = 4;
 	int fd = fill->source->fds[0];
 
 	step->result = stn_source_unchanged(fd, &plan->identity) ? 0 : -ESTALE;
 	if (plan->drop_cache)
-		stn_sys_fadvise(fd, plan->offset, plan->length, fadv_dontneed);
+		stn_source_drop_cache(fd, plan->offset, plan->length);
 }
 
 void stn_fill_step_run(struct stn_job *job, struct stn_step *step)

@@ -2,7 +2,6 @@
 #include "journal.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/vfs.h>
@@ -10,6 +9,7 @@
 #include "config.h"
 #include "fs.h"
 #include "pool.h"
+#include "stderr.h"
 #include "sys.h"
 #include "text.h"
 
@@ -17,8 +17,6 @@
 #define APPEND_SIZE 32768 /* room for a path of 4096 bytes, each escaped */
 #define SECOND	    1000000000u
 
-/* Which file descriptor 2 was at start-up; 0, 0 = nothing to write to. */
-static uint64_t stderr_device, stderr_inode;
 static atomic_bool told_bad_values;
 
 /* One line on its way to a file. */
@@ -28,49 +26,6 @@ struct append {
 	size_t length;
 	char line[APPEND_SIZE];
 };
-
-/* Finds which file descriptor 2 is; false if it is closed. */
-static bool look_at_stderr(uint64_t *device, uint64_t *inode)
-{
-	struct statx st = {0};
-
-	if (stn_sys_statx(2, STATX_BASIC_STATS, &st) < 0)
-		return false;
-	*device = ((uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor) + 1;
-	*inode = st.stx_ino;
-	return true;
-}
-
-void stn_journal_start(void)
-{
-	if (!look_at_stderr(&stderr_device, &stderr_inode))
-		stderr_device = 0;
-}
-
-/* Writes to descriptor 2; a SIGPIPE that this causes is swallowed. */
-static void write_quietly(const char *text, size_t length)
-{
-	const uint64_t sigpipe = (uint64_t)1 << (SIGPIPE - 1);
-	const struct timespec at_once = {0};
-	uint64_t mask = 0, pending = 0, blocked;
-
-	stn_sys_sigmask(NULL, &mask);
-	blocked = mask | sigpipe;
-	stn_sys_sigmask(&blocked, NULL);
-	stn_sys_call(SYS_rt_sigpending, (long)&pending, 8, 0, 0, 0, 0);
-	if (stn_sys_write(2, text, length) == -EPIPE && !(pending & sigpipe))
-		stn_sys_call(SYS_rt_sigtimedwait, (long)&sigpipe, 0, (long)&at_once, 8, 0, 0);
-	stn_sys_sigmask(&mask, NULL);
-}
-
-void stn_journal_stderr(const char *text, size_t length)
-{
-	uint64_t device, inode;
-
-	if (stderr_device && look_at_stderr(&device, &inode) && device == stderr_device &&
-	    inode == stderr_inode)
-		write_quietly(text, length);
-}
 
 /* True if fd is a file that we may append to: regular, ours, with one name, not on FUSE. */
 static bool is_safe(int fd)
@@ -148,7 +103,7 @@ static void log_line(struct stn_text *line)
 	if (stn_config.log_file[0])
 		append_to(stn_config.log_file, line);
 	else
-		stn_journal_stderr(line->data, line->length);
+		stn_stderr_write(line->data, line->length);
 }
 
 static void tell_bad_value(size_t row_number)

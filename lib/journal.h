@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the library says: a log for people and statistics for programs, one line a decision or a
- * finished fill. Silent unless asked. Nothing is written to descriptor 2 if it is not the file that
- * it was at start-up (daemons reuse it); files are written by a thread of the pool, so that no
+ * finished fill. Silent unless asked. Files are written by a thread of the pool, so that no
  * descriptor of ours appears in the program's table.
  */
 #ifndef STN_JOURNAL_H
@@ -18,8 +17,8 @@
 
 /* One line's worth. */
 struct stn_record {
-	const char *event;	      /* "map", "fill" or "return" */
-	const char *path;	      /* of the file; may be empty */
+	const char *event; /* "map" (left to the kernel), "begin" (lazy), "fill" or "return" */
+	const char *path;  /* of the file; may be empty */
 	struct stn_identity identity; /* of the file */
 	uint64_t file_system;	      /* f_type */
 	enum stn_decision decision;
@@ -34,9 +33,6 @@ struct stn_record {
 	const char *note;		    /* a few words more for the log, or "" */
 };
 
-/* Remembers which file descriptor 2 is. Called once at start-up, if logging is on. */
-void stn_journal_start(void);
-
 /* True if a record of this decision would be written anywhere: then it is worth collecting figures.
  */
 bool stn_journal_wants(enum stn_decision decision);
@@ -44,9 +40,6 @@ bool stn_journal_stats(void);
 
 /* Writes the record. No lock held; not for signal handlers. */
 void stn_journal_write(const struct stn_record *record);
-
-/* Writes text to stderr if that still is what it was: for the progress bar. */
-void stn_journal_stderr(const char *text, size_t length);
 
 /* Puts a budget's figures into words: "cgroup: 1.50 GiB needed, 1.20 GiB left after ...". */
 void stn_journal_budget(const struct stn_budget_verdict *verdict, char *out, size_t size);

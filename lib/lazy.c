@@ -83,7 +83,8 @@ static bool claim(struct stn_job *job, struct stn_step *step)
 		step->kind = STN_LAZY_SERVE;
 		return true;
 	}
-	return stn_lazy_claim_end(engine, step) || stn_lazy_claim_read(engine, step);
+	return stn_lazy_claim_record(engine, step) || stn_lazy_claim_end(engine, step) ||
+	       stn_lazy_claim_read(engine, step);
 }
 
 static void run(struct stn_job *job, struct stn_step *step)
@@ -92,6 +93,8 @@ static void run(struct stn_job *job, struct stn_step *step)
 
 	if (step->kind == STN_LAZY_SERVE)
 		stn_lazy_run_serve(engine);
+	else if (step->kind == STN_LAZY_RECORD)
+		stn_lazy_record(engine->lazies[step->lane]);
 	else if (step->kind == STN_LAZY_END)
 		stn_lazy_run_end((struct stn_lazy *)(uintptr_t)step->detail);
 	else
@@ -195,6 +198,8 @@ static int open_lazy(struct stn_lazy *lazy)
 		stn_source_open(plan->descriptor, &plan->record.identity, true, false, &direct);
 	if (lazy->file < 0)
 		return lazy->file;
+	if (plan->drop_cache)
+		stn_source_drop_cache(lazy->file, plan->offset, plan->length);
 	lazy->uffd = stn_uffd_open(&user_only);
 	if (lazy->uffd < 0)
 		return lazy->uffd;

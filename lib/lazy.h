@@ -33,6 +33,8 @@ struct stn_lazy_plan {
 	uint64_t length;	  /* bytes of the file in it, from its start */
 	uint64_t offset;	  /* of its start in the file */
 	int prot;		  /* the program's access */
+	uint64_t most;		  /* bytes to read; what is missing then is the file's */
+	bool drop_cache;	  /* its page cache is dropped before and after */
 	bool huge;		  /* fill whole huge pages where they are missing as a whole */
 	uint64_t timeout;	  /* nanoseconds without progress; 0 = wait for ever */
 };
@@ -89,6 +91,10 @@ void stn_lazy_expect_random(uintptr_t start, uintptr_t end, bool random);
 
 /* Bytes that are missing of all mappings. Pool lock held. */
 uint64_t stn_lazy_holes(void);
+
+/* Writes to the journal what has been read of mappings that are not complete; for the end of the
+ * process. No lock held. */
+void stn_lazy_report_all(void);
 
 /*
  * The three moments of a fork. A child inherits what is filled; the holes in it become the file's

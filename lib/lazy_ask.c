@@ -179,8 +179,9 @@ void stn_lazy_complete(uintptr_t start, uintptr_t end)
 			uint32_t seen = __atomic_load_n(&process->lazy->news, __ATOMIC_ACQUIRE);
 
 			stn_lazy_fill(from, to, true);
-			if (whole_of(process, &piece, &from, &to))
-				stn_sys_futex_wait(&process->lazy->news, seen, pause);
+			if (whole_of(process, &piece, &from, &to) &&
+			    stn_sys_futex_wait(&process->lazy->news, seen, pause) == -ETIMEDOUT)
+				stn_lazy_ring(process->lazy);
 		}
 }
 

@@ -2,8 +2,8 @@
 /* The end of a lazily filled mapping: nothing is missing of it any more. */
 #include "lazy_engine.h"
 
-#include "maps.h"
 #include "region.h"
+#include "source.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -49,6 +49,14 @@ bool stn_lazy_has_ended(const struct stn_lazy_engine *engine)
 	return false;
 }
 
+bool stn_lazy_has_news(const struct stn_lazy_engine *engine)
+{
+	for (uint32_t i = 0; i < STN_LAZIES; i++)
+		if (engine->lazies[i] && engine->lazies[i]->to_record)
+			return true;
+	return stn_lazy_has_ended(engine);
+}
+
 bool stn_lazy_claim_end(struct stn_lazy_engine *engine, struct stn_step *step)
 {
 	for (uint32_t i = 0; i < STN_LAZIES; i++) {
@@ -63,34 +71,13 @@ bool stn_lazy_claim_end(struct stn_lazy_engine *engine, struct stn_step *step)
 	return false;
 }
 
-/* Says what has become of the mapping. */
-static void record(const struct stn_lazy *lazy)
-{
-	struct stn_record record = lazy->plan.record;
-	uintptr_t start = (uintptr_t)lazy->plan.memory;
-	struct stn_maps_area area;
-
-	if (!stn_journal_wants(lazy->outcome))
-		return;
-	record.event = "fill";
-	record.path = lazy->plan.path;
-	record.decision = lazy->outcome;
-	record.bytes = lazy->plan.length;
-	record.elapsed = stn_sys_clock(CLOCK_MONOTONIC) - lazy->begun;
-	record.threads = lazy->most_running;
-	record.direct_bytes = lazy->read_bytes;
-	record.returned_bytes = lazy->returned_bytes;
-	record.note = "lazy";
-	if (stn_journal_stats() && stn_maps_find(start, start + lazy->plan.length, &area) == 0)
-		record.huge_bytes = area.huge_bytes;
-	stn_journal_write(&record);
-}
-
 void stn_lazy_run_end(struct stn_lazy *lazy)
 {
+	/* What follows may wait for the file's server. */
+	stn_lazy_record(lazy);
 	stn_sys_close(lazy->uffd);
-	/* May wait for the file's server. */
+	if (lazy->plan.drop_cache)
+		stn_source_drop_cache(lazy->file, lazy->plan.offset, lazy->plan.length);
 	stn_sys_close(lazy->file);
-	record(lazy);
 	stn_sys_munmap(lazy, lazy->mapped);
 }

@@ -52,6 +52,9 @@ struct stn_lazy {
 	bool surrendered;		    /* no more reading */
 	bool surrendering;		    /* a thread gives its holes to the file */
 	bool flush;			    /* place what is kept back */
+	bool recorded;			    /* the journal has it */
+	bool to_record;			    /* the journal is to have it now */
+	bool drawn;			    /* a progress bar has been begun */
 	bool wake;			    /* parts have gone for which threads may wait */
 	enum stn_decision outcome;	    /* what the journal will say */
 	uint64_t header;   /* bytes of the header that were asked for, 0: none yet */
@@ -59,6 +62,8 @@ struct stn_lazy {
 	uint64_t moved_at; /* clock of the last progress */
 	uint64_t read_bytes;
 	uint64_t returned_bytes;
+	uint64_t stuck_at;  /* offset in the file of what was waited for when it was given up */
+	uint64_t failed_at; /* offset in the file of the first I/O error, +1; 0: none */
 	uint32_t most_running;
 	struct stn_ahead ahead;
 	struct stn_lazy_piece kept[STN_LAZY_KEPT];
@@ -91,7 +96,8 @@ struct stn_lazy_engine {
 enum stn_lazy_step {
 	STN_LAZY_SERVE, /* waits for faults */
 	STN_LAZY_READ, /* lane: the mapping, offset: first unit, length: units, detail: the block */
-	STN_LAZY_END,  /* lane: index in the list of ended mappings */
+	STN_LAZY_RECORD, /* lane: the mapping */
+	STN_LAZY_END,	 /* lane: index in the list of ended mappings */
 };
 
 /* The mappings, for the child of a fork, which finds nothing in its engine's place. */
@@ -182,8 +188,19 @@ void stn_lazy_settle_read(struct stn_lazy_engine *engine, const struct stn_step 
  * a step of its own. No lock held. */
 void stn_lazy_end(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
 
+/* Says in the journal what has become of a mapping, once. No lock held. */
+void stn_lazy_record(struct stn_lazy *lazy);
+
+/* A step that does so for a mapping which has been given up but is still being read. Pool lock
+ * held; it is settled as a read is. */
+bool stn_lazy_claim_record(struct stn_lazy_engine *engine, struct stn_step *step);
+
+/* Draws or ends the progress bar of a mapping. No lock held; on the waiting thread. */
+void stn_lazy_draw(struct stn_lazy *lazy);
+
 /* Such steps. Pool lock held for the first two, no lock for the third. */
 bool stn_lazy_has_ended(const struct stn_lazy_engine *engine);
+bool stn_lazy_has_news(const struct stn_lazy_engine *engine);
 bool stn_lazy_claim_end(struct stn_lazy_engine *engine, struct stn_step *step);
 void stn_lazy_run_end(struct stn_lazy *lazy);
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "area.h"
+#include "crew.h"
 #include "process.h"
 #include "region.h"
 #include "sys.h"
@@ -45,6 +46,67 @@ static void prepare(struct stn_lazy *lazy)
 	}
 }
 
+/* One unit that a thread places. */
+struct placing {
+	uint32_t id, unit;
+};
+
+/* Lists pieces that are being placed, by their first units, up to a number. Pool lock held. */
+static uint32_t list_placing(const struct stn_lazy_engine *engine, struct placing *list,
+			     uint32_t most)
+{
+	const uint32_t per_block = (uint32_t)(STN_LAZY_BLOCK / STN_AHEAD_UNIT);
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < STN_LAZIES; i++) {
+		const struct stn_lazy *lazy = engine->lazies[i];
+
+		if (!lazy || !lazy->counts[STN_UNIT_PLACING])
+			continue;
+		for (uint32_t unit = 0; unit < lazy->units && count < most; unit++) {
+			if (lazy->unit[unit] != STN_UNIT_PLACING)
+				continue;
+			if (!unit || unit % per_block == 0 ||
+			    lazy->unit[unit - 1] != STN_UNIT_PLACING)
+				list[count++] = (struct placing){lazy->id, unit};
+		}
+	}
+	return count;
+}
+
+/* True if the unit still is being placed. */
+static bool is_placing(struct stn_process *process, const struct placing *placing)
+{
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	const struct stn_lazy *lazy = stn_lazy_find(process->lazy, placing->id);
+	bool is = lazy && lazy->unit[placing->unit] == STN_UNIT_PLACING;
+
+	stn_lock_leave(&process->pool_lock, mask);
+	return is;
+}
+
+/*
+ * Waits until what is being placed has been marked as present: the caller may have stored into it
+ * already, and its child must see that. Placing waits for no server. No lock held.
+ */
+static void await_placed(struct stn_process *process)
+{
+	const uint64_t pause = 10000000;
+	struct placing list[STN_CREW_WORKERS + 1];
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	uint32_t count = list_placing(process->lazy, list, STN_CREW_WORKERS + 1);
+
+	stn_lock_leave(&process->pool_lock, mask);
+	for (uint32_t i = 0; i < count; i++)
+		for (;;) {
+			uint32_t seen = __atomic_load_n(&process->lazy->news, __ATOMIC_ACQUIRE);
+
+			if (!is_placing(process, &list[i]))
+				break;
+			stn_sys_futex_wait(&process->lazy->news, seen, pause);
+		}
+}
+
 void stn_lazy_fork_prepare(void)
 {
 	struct stn_process *process = stn_lazy_any() ? stn_process_get() : NULL;
@@ -52,6 +114,7 @@ void stn_lazy_fork_prepare(void)
 
 	if (!process || !process->lazy)
 		return;
+	await_placed(process);
 	mask = stn_lock_enter(&process->pool_lock);
 	process->lazy->forks++;
 	for (uint32_t i = 0; i < STN_LAZIES; i++)

@@ -3,6 +3,7 @@
 #include "lazy_engine.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "area.h"
 #include "maps.h"
@@ -183,6 +184,17 @@ void stn_lazy_return_units(struct stn_lazy *lazy, uint32_t first, uint32_t count
 	stn_lock_leave(&process->pool_lock, mask);
 }
 
+/* The offset in the file of the first byte that is being read, those first that the program waits
+ * for. Pool lock held. */
+static uint64_t find_awaited(const struct stn_lazy *lazy)
+{
+	const uint8_t *unit = memchr(lazy->unit, STN_UNIT_AWAITED, lazy->units);
+
+	if (!unit)
+		unit = memchr(lazy->unit, STN_UNIT_READING, lazy->units);
+	return lazy->plan.offset + (unit ? (uint64_t)(unit - lazy->unit) * STN_AHEAD_UNIT : 0);
+}
+
 void stn_lazy_surrender(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 			enum stn_decision why)
 {
@@ -195,6 +207,7 @@ void stn_lazy_surrender(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	if (first) {
 		lazy->surrendered = lazy->surrendering = true;
 		lazy->outcome = why;
+		lazy->stuck_at = find_awaited(lazy);
 		engine->stuck += lazy->running;
 		for (size_t i = 0; i < sizeof(unread) / sizeof(unread[0]); i++)
 			stn_lazy_turn(lazy, 0, lazy->units, unread[i], STN_UNIT_GONE);
@@ -213,6 +226,7 @@ void stn_lazy_surrender(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	}
 	mask = stn_lock_enter(&process->pool_lock);
 	lazy->surrendering = false;
+	lazy->to_record = true;
 	stn_lazy_tell(engine, lazy);
 	stn_lock_leave(&process->pool_lock, mask);
 }

@@ -133,15 +133,17 @@ static bool over_budget(struct stn_lazy_engine *engine, uint64_t bytes)
 	return left < bytes;
 }
 
-/* Reads a range of the file into block, again after errors that may pass. Bytes or -errno. */
-static ssize_t read_range(const struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
+/* Reads a range of the file into block, so many times after errors that may pass. Bytes or -errno.
+ */
+static ssize_t read_range(const struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes,
+			  int tries)
 {
 	const uint64_t pause = 20000000;
 	size_t rounded = stn_round_up(bytes, stn_page_size());
 	bool direct = true;
 	ssize_t got = -EIO;
 
-	for (int again = 0; again < 3 && got == -EIO; again++) {
+	for (int again = 0; again < tries && got == -EIO; again++) {
 		if (again)
 			stn_sys_sleep(pause << (3 * (again - 1)));
 		got = stn_source_read(lazy->file, &direct, block, rounded, bytes,
@@ -234,13 +236,15 @@ static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		mask = stn_lock_enter(&process->pool_lock);
 		one.block = stn_staging_take(&engine->staging, false);
 		stn_lock_leave(&process->pool_lock, mask);
-		if (one.block && read_range(lazy, one.block, one.first * STN_AHEAD_UNIT, bytes) ==
-					 (ssize_t)bytes) {
+		if (one.block && read_range(lazy, one.block, one.first * STN_AHEAD_UNIT, bytes,
+					    1) == (ssize_t)bytes) {
 			finish(engine, lazy, &one);
 			continue;
 		}
 		mask = stn_lock_enter(&process->pool_lock);
 		stn_staging_put(&engine->staging, one.block);
+		if (!lazy->failed_at)
+			lazy->failed_at = lazy->plan.offset + one.first * STN_AHEAD_UNIT + 1;
 		stn_lock_leave(&process->pool_lock, mask);
 		stn_lazy_return_units(lazy, one.first, 1);
 	}
@@ -261,11 +265,12 @@ static int read_piece(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	uint64_t bytes = stn_lazy_bytes(lazy, piece->first, piece->count);
 	ssize_t got;
 
-	if (over_budget(engine, bytes))
+	if (over_budget(engine, bytes) ||
+	    __atomic_load_n(&lazy->read_bytes, __ATOMIC_RELAXED) + bytes > lazy->plan.most)
 		return -ENOMEM;
 	if (delivered_too_often(lazy, bytes))
 		return -EDQUOT;
-	got = read_range(lazy, piece->block, piece->first * STN_AHEAD_UNIT, bytes);
+	got = read_range(lazy, piece->block, piece->first * STN_AHEAD_UNIT, bytes, 3);
 	if (got < 0)
 		return got == -ESTALE ? -ESTALE : -EIO;
 	return got == (ssize_t)bytes &&

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+#include "config.h"
 #include "crew.h"
 #include "maps.h"
 #include "process.h"
@@ -205,6 +206,16 @@ static void answer_bell(const struct stn_lazy_engine *engine)
 			stn_uffd_wake(engine->bell, engine->bell_page, stn_page_size());
 }
 
+/* The threads that the crew may have: this one, the readers, those that wait for a server that will
+ * not answer, and one for what others ask of the crew. Pool lock held. */
+static uint32_t most_threads(const struct stn_lazy_engine *engine)
+{
+	const struct stn_crew *crew = engine->job.crew;
+	uint32_t others = crew->jobs != &engine->job || engine->job.next ? 1 : 0;
+
+	return (uint32_t)stn_min(1 + stn_config.threads + engine->stuck + others, STN_CREW_WORKERS);
+}
+
 /* Has readers for what there is to read. Without one the thread itself reads. */
 static void find_readers(struct stn_lazy_engine *engine)
 {
@@ -212,14 +223,14 @@ static void find_readers(struct stn_lazy_engine *engine)
 	struct stn_crew *crew = engine->job.crew;
 	struct stn_step step = {0};
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	bool more = stn_lazy_has_reads(engine) || stn_lazy_has_ended(engine) ||
+	bool more = stn_lazy_has_reads(engine) || stn_lazy_has_news(engine) ||
 		    crew->jobs != &engine->job || engine->job.next;
 	bool alone = false;
 
-	crew->wanted = STN_CREW_WORKERS;
+	crew->wanted = most_threads(engine);
 	if (more && crew->idle)
 		stn_crew_wake(crew);
-	else if (more && crew->alive < STN_CREW_WORKERS && stn_crew_start(crew) < 0)
+	else if (more && crew->alive < crew->wanted && stn_crew_start(crew) < 0)
 		alone = crew->alive == 1 && stn_lazy_claim_read(engine, &step);
 	stn_lock_leave(&process->pool_lock, mask);
 	if (!alone)
@@ -252,6 +263,7 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 	lazy->flush = lazy->wake = false;
 	over = stn_lazy_left(lazy) == 0 && !lazy->running && !lazy->surrendering;
 	stn_lock_leave(&process->pool_lock, mask);
+	stn_lazy_draw(lazy);
 	if (wake)
 		stn_lazy_wake(lazy, 0, lazy->units);
 	if (flush)
@@ -262,7 +274,22 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 		stn_lazy_end(engine, lazy);
 }
 
-/* Looks after all mappings; false if there are none left. *busy: something is being read. */
+/* True if something is going on that the thread is not told of when it ends: reads, and what has
+ * come to its end since it was looked at. Pool lock held. */
+static bool is_busy(const struct stn_lazy_engine *engine)
+{
+	if (engine->running || stn_lazy_has_reads(engine))
+		return true;
+	for (uint32_t i = 0; i < STN_LAZIES; i++) {
+		const struct stn_lazy *lazy = engine->lazies[i];
+
+		if (lazy && stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT])
+			return true;
+	}
+	return false;
+}
+
+/* Looks after all mappings; false if there are none left. *busy: look again soon. */
 static bool look_around(struct stn_lazy_engine *engine, bool *busy)
 {
 	struct stn_process *process = stn_process_peek();
@@ -274,7 +301,7 @@ static bool look_around(struct stn_lazy_engine *engine, bool *busy)
 			look_after(engine, engine->lazies[i]);
 	find_readers(engine);
 	mask = stn_lock_enter(&process->pool_lock);
-	*busy = engine->running || stn_lazy_has_reads(engine);
+	*busy = is_busy(engine);
 	left = engine->count != 0;
 	if (!left)
 		end_serving(engine);

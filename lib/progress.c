@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "progress.h"
 
-#include "journal.h"
+#include "stderr.h"
 #include "sys.h"
 #include "text.h"
 
 #define SECOND 1000000000u
 #define WIDTH  30u
 
-static void draw(const struct stn_fill *fill, const char *end)
+void stn_progress_draw(uint64_t done, uint64_t all, bool last)
 {
-	uint64_t done = __atomic_load_n(&fill->settled, __ATOMIC_RELAXED);
-	uint64_t all = fill->plan.length;
 	char buffer[160];
 	struct stn_text line;
 
@@ -23,8 +21,14 @@ static void draw(const struct stn_fill *fill, const char *end)
 	stn_text_add_bytes(&line, done);
 	stn_text_add(&line, " of ");
 	stn_text_add_bytes(&line, all);
-	stn_text_add(&line, end);
-	stn_journal_stderr(line.data, line.length);
+	stn_text_add(&line, last ? "  \n" : "   ");
+	stn_stderr_write(line.data, line.length);
+}
+
+static void draw(const struct stn_fill *fill, bool last)
+{
+	stn_progress_draw(__atomic_load_n(&fill->settled, __ATOMIC_RELAXED), fill->plan.length,
+			  last);
 }
 
 void stn_progress_tick(struct stn_job *job)
@@ -37,11 +41,11 @@ void stn_progress_tick(struct stn_job *job)
 	if (now - fill->begun < SECOND)
 		return;
 	fill->drawn = true;
-	draw(fill, "   ");
+	draw(fill, false);
 }
 
 void stn_progress_end(struct stn_fill *fill)
 {
 	if (fill->drawn)
-		draw(fill, "  \n");
+		draw(fill, true);
 }

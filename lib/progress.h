@@ -5,6 +5,9 @@
 
 #include "fill.h"
 
+/* Draws a bar of done bytes of all; last: and ends the line. */
+void stn_progress_draw(uint64_t done, uint64_t all, bool last);
+
 /* Draws the state of the fill that the job is (see stn_job_tick). Runs in the program's thread. */
 void stn_progress_tick(struct stn_job *job);
 

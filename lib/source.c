@@ -208,3 +208,10 @@ ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t o
 	}
 	return (ssize_t)done;
 }
+
+void stn_source_drop_cache(int fd, uint64_t offset, uint64_t length)
+{
+	const int dontneed = 4;
+
+	stn_sys_fadvise(fd, offset, length, dontneed);
+}

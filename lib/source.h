@@ -60,4 +60,7 @@ ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, size_
 ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t offset,
 				 const struct stn_source_cache *cache);
 
+/* Drops the page cache of a range of the file, whoever has brought it in. */
+void stn_source_drop_cache(int fd, uint64_t offset, uint64_t length);
+
 #endif

@@ -6,7 +6,8 @@
 #include <sys/auxv.h>
 
 #include "../lib/config.h"
-#include "../lib/journal.h"
+#include "../lib/lazy.h"
+#include "../lib/stderr.h"
 #include "../lib/survey.h"
 #include "real.h"
 
@@ -31,9 +32,15 @@ __attribute__((constructor)) static void start(void)
 		if (stn_config.mode != STN_MODE_OFF) {
 			stn_survey_set_runtime_dir(secure_getenv("XDG_RUNTIME_DIR"));
 			if (stn_config.log_level != STN_LOG_OFF || stn_config.progress)
-				stn_journal_start();
+				stn_stderr_watch();
 			stn_active = true;
 		}
 	}
 	errno = saved;
+}
+
+/* What has been read lazily and is not complete is only now known. */
+__attribute__((destructor)) static void finish(void)
+{
+	stn_lazy_report_all();
 }

@@ -43,7 +43,8 @@ def engaged(result, path):
     """The stats lines of a file's mappings that were replaced as a whole. The path in them is the
     file's own, without links."""
     return [line for line in result.stats
-            if line["path"] == str(path) and decision(line) == "engaged"]
+            if line["event"] == "fill" and line["path"] == str(path)
+            and decision(line) == "engaged"]
 
 
 def filled(result, path):

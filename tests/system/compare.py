@@ -117,7 +117,9 @@ def engaged(result, path):
     return [
         line
         for line in result.stats
-        if line["decision"] == "engaged" and os.path.basename(line["path"]) == name
+        if line["event"] == "fill"
+        and line["decision"] == "engaged"
+        and os.path.basename(line["path"]) == name
     ]
 
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """STSHIM_FILL=lazy: what is read, what the program sees, and the programs of the other tests."""
 
+import os
+import random
+import re
 import sys
 import zlib
 
 import pytest
 from compare import MIB, MODEL, both, cases, place
-from support import models, need
+from support import models, need, paths
 from support.fuse import FuseServer
 from support.run import run
 
@@ -94,7 +97,7 @@ def test_bytes_read(server, order, access):
     assert lazy.stdout == bare.stdout
     assert stats["direct_bytes"] <= LIMITS[order]
     assert stats["buffered_reads"] == 0
-    assert [line["event"] for line in lazy.stats][:1] == ["map"]
+    assert [line["event"] for line in lazy.stats][:1] == ["begin"]
     assert lazy.stats[0]["decision"] == "engaged"
 
 
@@ -104,6 +107,36 @@ def test_fork(server, order):
     whole = zlib.adler32(server.whole.read_bytes())
     result, _ = touch(server, order, "fork", str(whole))
     assert "child 0" in result.stdout
+
+
+FORKS = int(os.environ.get("STN_TEST_FORKS", "200"))  # all in all
+
+
+def test_fork_at_random_moments(tmp_path):
+    """Children made at any moment of a load have every byte of the file, and every store that
+    their parent had made; without the handlers of fork they have that or get SIGSEGV."""
+    need.fuse()
+    need.library()
+    source = tmp_path / "source"
+    source.mkdir()
+    files = max(8, FORKS // 25)
+    for i in range(files):
+        models.random_file(source / f"{i}.safetensors", 6 * MIB + 4321 * i, seed=i)
+    seed = random.randrange(1 << 31)
+    with FuseServer(source, delay_ms=0.5) as server:
+        names = [server.mountpoint / f"{i}.safetensors" for i in range(files)]
+        command = [paths.program("moments"), str(seed), str(FORKS // files), *names]
+        result = run(command, env={"STSHIM_FILL": "lazy"}, timeout=60 + FORKS)
+    print("seed", seed)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("parent: right") == files
+    children = re.findall(r"^(\w+): right (\d+), killed (\d+), wrong (\d+)$", result.stdout, re.M)
+    assert [kind for kind, *_ in children] == ["fork", "_Fork", "clone"]
+    assert [int(count) for *_, count in children] == [0, 0, 0], result.stdout
+    assert sum(int(count) for _, *counts in children for count in counts) == FORKS
+    assert [line["decision"] for line in result.stats if line["event"] == "begin"] == (
+        ["engaged"] * files
+    )
 
 
 # A child that is forked without handlers may get SIGSEGV from a map that is not complete.

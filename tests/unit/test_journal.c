@@ -11,6 +11,7 @@
 #include "engaged.h"
 #include "fs.h"
 #include "journal.h"
+#include "stderr.h"
 #include "unit.h"
 
 /* A record of a fill that went well. */
@@ -41,7 +42,7 @@ static void redirect(const char *name)
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(dup2(fd, 2), 2);
 	close(fd);
-	stn_journal_start();
+	stn_stderr_watch();
 }
 
 static unsigned lines_of(const char *name)
@@ -227,7 +228,7 @@ START_TEST(stderr_replaced)
 		ck_assert_int_eq(dup2(fd, 2), 2);
 	}
 	stn_journal_write(&fill);
-	stn_journal_stderr("text", 4);
+	stn_stderr_write("text", 4);
 	ck_assert_uint_eq(lines_of("log"), 0);
 	ck_assert_uint_eq(lines_of("database"), 0);
 }
@@ -238,9 +239,9 @@ START_TEST(stderr_closed_at_start)
 {
 	unit_configure("STSHIM_LOG=info", NULL);
 	close(2);
-	stn_journal_start();
+	stn_stderr_watch();
 	ck_assert_int_eq(open("database", O_RDWR | O_CREAT, 0600), 2);
-	stn_journal_stderr("text", 4);
+	stn_stderr_write("text", 4);
 	ck_assert_str_eq(unit_read("database"), "");
 }
 END_TEST
@@ -264,9 +265,9 @@ START_TEST(stderr_broken)
 	ck_assert_int_eq(sigaction(SIGPIPE, &action, NULL), 0);
 	ck_assert_int_eq(pipe(ends), 0);
 	ck_assert_int_eq(dup2(ends[1], 2), 2);
-	stn_journal_start();
+	stn_stderr_watch();
 	close(ends[0]);
-	stn_journal_stderr("text", 4);
+	stn_stderr_write("text", 4);
 	ck_assert_int_eq(sigpending(&pending), 0);
 	ck_assert(!sigismember(&pending, SIGPIPE));
 	ck_assert_int_eq(pipe_signals, 0);

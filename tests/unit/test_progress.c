@@ -6,6 +6,7 @@
 #include "fillplan.h"
 #include "journal.h"
 #include "progress.h"
+#include "stderr.h"
 #include "sys.h"
 #include "unit.h"
 
@@ -18,7 +19,7 @@ static void set_up(void)
 	int fd = open("bar", O_WRONLY | O_CREAT | O_APPEND, 0600);
 
 	ck_assert_int_eq(dup2(fd, 2), 2);
-	stn_journal_start();
+	stn_stderr_watch();
 	fill = stn_fill_make(&plan, UNIT_PLENTY);
 }
 

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What lazy fill says of itself: the journal and the progress bar. */
+#include "lazy_engine.h"
+
+#include "config.h"
+#include "maps.h"
+#include "process.h"
+#include "progress.h"
+#include "sys.h"
+#include "text.h"
+
+#define SECOND 1000000000u
+
+/* What is said besides the figures. */
+static void note(const struct stn_lazy *lazy, char *out, size_t size)
+{
+	struct stn_text text;
+
+	stn_text_start(&text, out, size);
+	stn_text_add(&text, "lazy");
+	if (lazy->outcome == STN_ABANDONED_TIMEOUT) {
+		stn_text_add(&text, ", stopped at offset ");
+		stn_text_add_number(&text, lazy->stuck_at);
+	}
+	if (!lazy->failed_at)
+		return;
+	stn_text_add(&text, ", io-error at offset ");
+	stn_text_add_number(&text, lazy->failed_at - 1);
+	stn_text_add(&text, ", left to the kernel: ");
+	stn_text_add_bytes(&text, lazy->returned_bytes);
+}
+
+static void write_record(const struct stn_lazy *lazy)
+{
+	struct stn_record record = lazy->plan.record;
+	uintptr_t start = (uintptr_t)lazy->plan.memory;
+	struct stn_maps_area area;
+	char words[160];
+
+	record.event = "fill";
+	record.path = lazy->plan.path;
+	record.decision = lazy->outcome;
+	record.bytes = lazy->plan.length;
+	record.elapsed = stn_sys_clock(CLOCK_MONOTONIC) - lazy->begun;
+	record.threads = lazy->most_running;
+	record.direct_bytes = lazy->read_bytes;
+	record.returned_bytes = lazy->returned_bytes;
+	note(lazy, words, sizeof(words));
+	record.note = words;
+	if (stn_journal_stats() && stn_maps_find(start, start + lazy->plan.length, &area) == 0)
+		record.huge_bytes = area.huge_bytes;
+	stn_journal_write(&record);
+}
+
+void stn_lazy_record(struct stn_lazy *lazy)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	bool first = !lazy->recorded;
+
+	lazy->recorded = true;
+	stn_lock_leave(&process->pool_lock, mask);
+	if (first && stn_journal_wants(lazy->outcome))
+		write_record(lazy);
+}
+
+/* Takes part in a mapping as a reader does, so that it does not end meanwhile. Pool lock held. */
+static void hold(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
+{
+	lazy->running++;
+	engine->running++;
+	if (lazy->surrendered)
+		engine->stuck++;
+}
+
+bool stn_lazy_claim_record(struct stn_lazy_engine *engine, struct stn_step *step)
+{
+	for (uint32_t i = 0; i < STN_LAZIES; i++) {
+		struct stn_lazy *lazy = engine->lazies[i];
+
+		if (!lazy || !lazy->to_record)
+			continue;
+		lazy->to_record = false;
+		hold(engine, lazy);
+		step->kind = STN_LAZY_RECORD;
+		step->lane = i;
+		return true;
+	}
+	return false;
+}
+
+/* Holds what has something to say and has not said it; NULL otherwise. */
+static struct stn_lazy *hold_unrecorded(struct stn_process *process, uint32_t index)
+{
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	struct stn_lazy *lazy = process->lazy->lazies[index];
+
+	if (lazy && (lazy->recorded || !lazy->read_bytes))
+		lazy = NULL;
+	if (lazy)
+		hold(process->lazy, lazy);
+	stn_lock_leave(&process->pool_lock, mask);
+	return lazy;
+}
+
+/* True if a mapping has ended and not been recorded. */
+static bool has_unrecorded(struct stn_process *process)
+{
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	bool has = stn_lazy_has_ended(process->lazy) || process->lazy->ending;
+
+	stn_lock_leave(&process->pool_lock, mask);
+	return has;
+}
+
+void stn_lazy_report_all(void)
+{
+	const uint64_t pause = 1000000;
+	const int pauses = 200;
+	struct stn_process *process = stn_process_peek();
+
+	if (!process || !process->lazy || !stn_journal_wants(STN_ENGAGED))
+		return;
+	for (uint32_t i = 0; i < STN_LAZIES; i++) {
+		struct stn_lazy *lazy = hold_unrecorded(process, i);
+		const struct stn_step step = {.lane = i};
+		uint64_t mask;
+
+		if (!lazy)
+			continue;
+		stn_lazy_record(lazy);
+		mask = stn_lock_enter(&process->pool_lock);
+		stn_lazy_settle_read(process->lazy, &step);
+		stn_lock_leave(&process->pool_lock, mask);
+	}
+	for (int i = 0; i < pauses && has_unrecorded(process); i++)
+		stn_sys_sleep(pause);
+}
+
+void stn_lazy_draw(struct stn_lazy *lazy)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask, done;
+	bool goes_on;
+
+	if (!stn_config.progress || stn_sys_clock(CLOCK_MONOTONIC) - lazy->begun < SECOND)
+		return;
+	mask = stn_lock_enter(&process->pool_lock);
+	done = stn_min(lazy->counts[STN_UNIT_PRESENT] * STN_AHEAD_UNIT, lazy->plan.length);
+	goes_on = lazy->running && !lazy->surrendered;
+	stn_lock_leave(&process->pool_lock, mask);
+	if (!goes_on && !lazy->drawn)
+		return;
+	lazy->drawn = goes_on;
+	stn_progress_draw(done, lazy->plan.length, !goes_on);
+}
