@@ -2,6 +2,7 @@
 """The bars: what has to hold, from the figures of a result. A bar is met if it holds by the medians
 and by the minima (noise only adds)."""
 
+import contextlib
 from dataclasses import dataclass
 
 from stnbench.contestants import FIO
@@ -52,92 +53,78 @@ class Figures:
         return self._found["size"]
 
 
-def ratio_bar(where, bar, scenario, make, limit):
-    """A verdict on a ratio that must not be above limit; make(figures) returns the ratio and a
-    word on what it is of."""
+def bar(where, text, scenario, make, limit, names=("auto", "eager")):
+    """A verdict on a ratio that must not be above limit; make(of, scenario, name) returns the
+    ratio of the contestant of that name, and what it is of. names: the library as it is, which
+    decides, and where there is no userfaultfd."""
+
+    def ratios(result, name):
+        return {kind: make(lambda one, kind=kind: Figures(result, one, kind), scenario, name)
+                for kind in ("median", "min")}
 
     def verdict(result):
         try:
-            ratios = {kind: make(lambda name, kind=kind: Figures(result, name, kind), scenario)
-                      for kind in ("median", "min")}
+            found = ratios(result, names[0])
         except (Absent, KeyError) as error:
-            return Verdict(where, bar, str(error), "not measured")
-        text = ", ".join(f"{kind} {ratio:.2f}" for kind, (ratio, _) in ratios.items())
-        held = [kind for kind, (ratio, _) in ratios.items() if ratio <= limit]
-        met = {0: "NOT met", 1: f"by {held[0]} only" if held else "", 2: "met"}[len(held)]
-        return Verdict(where, bar, f"{text} {ratios['median'][1]}", met)
+            return Verdict(where, text, str(error), "not measured")
+        said = f"{in_words(found)} {found['median'][1]}"
+        with contextlib.suppress(Absent, KeyError):
+            other = ratios(result, names[1])
+            said += f"; no userfaultfd: {in_words(other)}, {outcome(other, limit)}"
+        return Verdict(where, text, said, outcome(found, limit))
 
     return verdict
 
 
-def of_ceiling(of, scenario):
-    """The library's seconds of fio's best."""
-    seconds, name = of(scenario).best(FIO)
-    return library(of, scenario) / seconds, f"of {name}"
+def in_words(found):
+    """Ratios of medians and of minima."""
+    return ", ".join(f"{kind} {ratio:.2f}" for kind, (ratio, _) in found.items())
 
 
-def library(of, scenario, names=("eager",)):
-    """The library's seconds."""
-    return of(scenario).best(names)[0]
+def outcome(found, limit):
+    """Whether the ratios hold, in a word."""
+    held = [kind for kind, (ratio, _) in found.items() if ratio <= limit]
+    return "met" if len(held) == 2 else f"by {held[0]} only" if held else "NOT met"
 
 
-def of_peers(of, scenario):
-    """The library's seconds of the better of the two peers'."""
-    seconds, name = of(scenario).best(BEST_PEERS)
-    return library(of, scenario) / seconds, f"of {name}"
+def of_best(others):
+    """Seconds, of those of the best of others."""
 
-
-def of_anyone(of, scenario):
-    """The library's seconds of the best of stock and peers."""
-    seconds, name = of(scenario).best(("stock", "prefetch", *BEST_PEERS))
-    return library(of, scenario) / seconds, f"of {name}"
-
-
-def of_stock(names=("eager",)):
-    """The library's seconds of stock."""
-
-    def make(of, scenario):
-        return library(of, scenario, names) / of(scenario).get("stock"), "of stock"
+    def make(of, scenario, name):
+        seconds, who = of(scenario).best(others)
+        return of(scenario).get(name) / seconds, f"of {who}"
 
     return make
 
 
-def cpu_of_stock(of, scenario):
+def cpu_of_stock(of, scenario, name):
     """CPU seconds of program and server, of stock's."""
-    both = {name: of(scenario).get(name, "cpu") + of(scenario).get(name, "server_cpu")
-            for name in ("eager", "stock")}
-    return both["eager"] / both["stock"], f"of stock's {both['stock']:.2f} s"
+    both = {one: of(scenario).get(one, "cpu") + of(scenario).get(one, "server_cpu")
+            for one in (name, "stock")}
+    return both[name] / both["stock"], f"of stock's {both['stock']:.2f} s"
 
 
-def disk_ceiling(of, scenario):
-    """On the disk: seconds of fio's best."""
-    seconds, name = of(scenario).best(FIO)
-    return library(of, scenario, ("always",)) / seconds, f"of {name}"
-
-
-def cache_left(of, scenario):
+def cache_left(of, scenario, name):
     """Page cache afterwards, in MiB."""
-    left = max(of(scenario).get(name, "cached") for name in ("always", "uma"))
-    return left / MIB, "MiB"
+    return of(scenario).get(name, "cached") / MIB, "MiB"
 
 
-def growth(of, _):
+def growth(of, _, name):
     """Time per GiB of the largest file, of that of the smallest."""
-    per = {name: library(of, name) / of(name).size() for name in ("size-1", "size-12")}
+    per = {one: of(one).get(name) / of(one).size() for one in ("size-1", "size-12")}
     return per["size-12"] / per["size-1"], "of that at 1 GiB"
 
 
-def overhead(of, _):
+def overhead(of, _, name):
     """Anonymous memory above the model at 12 GiB, in MiB."""
-    return (of("size-12").get("eager", "anonymous") - of("size-12").size()) / MIB, "MiB"
+    return (of("size-12").get(name, "anonymous") - of("size-12").size()) / MIB, "MiB"
 
 
-def many(of, _):
+def many(of, _, name):
     """Four at once, of one load times what four cost at the ceiling."""
     one, four = of("processes-1"), of("processes-4")
     scale = four.best(FIO)[0] / one.best(FIO)[0]
-    return (library(of, "processes-4") / (library(of, "processes-1") * scale),
-            f"of one load x {scale:.2f}")
+    return four.get(name) / (one.get(name) * scale), f"of one load x {scale:.2f}"
 
 
 CEILING, PEER = "at least 0.85 of fio's best", "at most 1.05 of the best peer"
@@ -145,28 +132,30 @@ LATENCIES = (("2ms", "FUSE 2 ms"), ("0.2ms", "FUSE 0.2 ms"), ("20ms", "FUSE 20 m
              ("cap", "FUSE, bandwidth cap"))
 REAL = ("bindfs", "mergerfs-off", "mergerfs-full", "squashfuse", "sshfs", "rclone")
 
+STOCK = of_best(("stock",))
+ANYONE = of_best(("stock", "prefetch", *BEST_PEERS))
+ON_DISK = ("always", "always-eager")
+
 BARS = (
-    *(bar for name, where in LATENCIES for bar in (
-        ratio_bar(where, CEILING, name, of_ceiling, 1 / 0.85),
-        ratio_bar(where, PEER, name, of_peers, SLOWER))),
-    ratio_bar("FUSE 0 ms", "at most 1.05 of stock and best peer", "0ms", of_anyone, SLOWER),
-    ratio_bar("FUSE 0 ms", "CPU of program and server not above stock's", "0ms", cpu_of_stock, 1),
-    *(ratio_bar(name, "at most 1.05 of stock", name, of_stock(), SLOWER) for name in REAL),
-    *(ratio_bar(name, "at most 1/3 of stock", name, of_stock(), 1 / 3)
-      for name in ("sshfs", "rclone")),
-    ratio_bar("disk, cold", "at least 0.9 of fio's best", "disk-cold", disk_ceiling, 1 / 0.9),
-    ratio_bar("disk, cold", "at most 1.05 of stock", "disk-cold", of_stock(("always",)), SLOWER),
-    ratio_bar("disk, cold", "page cache left as found (0)", "disk-cold", cache_left, 0),
-    ratio_bar("disk, hot", "at most 1.25 of stock", "disk-hot", of_stock(("always",)), 1.25),
-    ratio_bar("FUSE, hot", "at most 1.25 of stock", "fuse-hot", of_stock(), 1.25),
-    ratio_bar("500 shards of 4 MiB", "at most 1/5 of stock", "shards-500", of_stock(), 1 / 5),
-    ratio_bar("12 GiB", "time per GiB at most 1.1 of that at 1 GiB", "", growth, 1.1),
-    ratio_bar("12 GiB", "at most 64 MiB more memory than the model", "", overhead, 64),
-    ratio_bar("4 processes", "at most 1.3 of one load x the ceiling's scaling", "", many, 1.3),
+    *(one for name, where in LATENCIES for one in (
+        bar(where, CEILING, name, of_best(FIO), 1 / 0.85),
+        bar(where, PEER, name, of_best(BEST_PEERS), SLOWER))),
+    bar("FUSE 0 ms", "at most 1.05 of stock and best peer", "0ms", ANYONE, SLOWER),
+    bar("FUSE 0 ms", "CPU of program and server not above stock's", "0ms", cpu_of_stock, 1),
+    *(bar(name, "at most 1.05 of stock", name, STOCK, SLOWER) for name in REAL),
+    *(bar(name, "at most 1/3 of stock", name, STOCK, 1 / 3) for name in ("sshfs", "rclone")),
+    bar("disk, cold", "at least 0.9 of fio's best", "disk-cold", of_best(FIO), 1 / 0.9, ON_DISK),
+    bar("disk, cold", "at most 1.05 of stock", "disk-cold", STOCK, SLOWER, ON_DISK),
+    bar("disk, cold", "page cache left as found (0)", "disk-cold", cache_left, 0, ON_DISK),
+    bar("disk, hot", "at most 1.25 of stock", "disk-hot", STOCK, 1.25, ON_DISK),
+    bar("FUSE, hot", "at most 1.25 of stock", "fuse-hot", STOCK, 1.25),
+    bar("500 shards of 4 MiB", "at most 1/5 of stock", "shards-500", STOCK, 1 / 5),
+    bar("12 GiB", "time per GiB at most 1.1 of that at 1 GiB", "", growth, 1.1),
+    bar("12 GiB", "at most 64 MiB more memory than the model", "", overhead, 64),
+    bar("4 processes", "at most 1.3 of one load x the ceiling's scaling", "", many, 1.3),
 )
 
 
 def judged(result):
     """The verdict on each bar."""
-    return [bar(result) for bar in BARS]
-
+    return [one(result) for one in BARS]

@@ -29,15 +29,17 @@ class Failed(Exception):
 class Child:
     """One process of a cell, from its start to the line that says "ready" and on."""
 
-    def __init__(self, contestant, spec, group):
+    def __init__(self, contestant, spec, group, with_stats):
         self._directory = tempfile.TemporaryDirectory(prefix="stn-bench-")
         own = Path(self._directory.name)
         self._stats = own / "stats"
         self._stderr = open(own / "stderr", "w+b")
         preload = {}
         if contestant.group == OURS:
-            self._stats.touch(mode=0o600)
-            preload = {"LD_PRELOAD": str(paths.library()), "STSHIM_STATS": str(self._stats)}
+            preload = {"LD_PRELOAD": str(paths.library())}
+            if with_stats:
+                self._stats.touch(mode=0o600)
+                preload["STSHIM_STATS"] = str(self._stats)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "stnbench.child", json.dumps(spec)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self._stderr, start_new_session=True,
@@ -158,12 +160,14 @@ def timed(children, memory, timeout):
     return [json.loads(one) for one in said], wall
 
 
-def run(contestant, spec, mount, group=None, processes=1, warm=None, timeout=300):
-    """One cell: processes at once, the clock from a common start. Returns its figures."""
+def run(contestant, spec, mount, group=None, processes=1, warm=None, timeout=300,
+        with_stats=False):
+    """One cell: processes at once, the clock from a common start. Returns its figures. The
+    library's statistics cost time: they are for a round that does not count."""
     children = []
     try:
         for _ in range(processes):
-            children.append(Child(contestant, spec, group))
+            children.append(Child(contestant, spec, group, with_stats))
         wait_for(children, "ready", 120)
         if warm:
             warm()

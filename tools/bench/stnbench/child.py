@@ -12,6 +12,7 @@ import sys
 import time
 
 from stnbench import loaders
+from stnbench.refuse import refuse_userfaultfd
 
 COPY_BUFFER = 64 << 20
 
@@ -80,6 +81,8 @@ def ceiling(spec):
 
 def main(spec):
     """One cell."""
+    if spec.get("no_uffd"):
+        refuse_userfaultfd()
     is_ceiling = spec["load"] in loaders.CEILINGS
     if not is_ceiling:
         from timed_load import checksum

@@ -3,7 +3,7 @@
 
 import importlib.metadata
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,17 @@ class Contestant:
     env: dict = field(default_factory=dict)
     form: str = "safetensors"
     package: str = ""
+    no_uffd: bool = False  # userfaultfd refused, as in Docker's default profile
 
 
 def ours(title, load="stock", form="safetensors", **env):
     """An unmodified loader under the library."""
     return Contestant(load, "ours", title, {"STSHIM_" + k: v for k, v in env.items()}, form)
+
+
+def eager(title, load="stock", form="safetensors", **env):
+    """The same where there is no userfaultfd: eager fill, as in a container."""
+    return replace(ours(title, load, form, **env), no_uffd=True)
 
 
 def peer(load, title, package, form="safetensors", **env):
@@ -55,20 +61,25 @@ CONTESTANTS = {
                                HF_ENABLE_PARALLEL_LOADING="YES"),
     "llama-map": Contestant("llama-map", "stock", "llama.cpp, mmap", form="gguf"),
     "llama-read": peer("llama-read", "llama.cpp, no-mmap", "xllamacpp", "gguf"),
-    "eager": ours("library, eager"),
-    "lazy": ours("library, lazy", FILL="lazy"),
+    "auto": ours("library"),
+    "eager": eager("library, no userfaultfd"),
+    "lazy": ours("library, FILL=lazy", FILL="lazy"),
+    "eager-set": ours("library, FILL=eager", FILL="eager"),
     "reads": ours("library under pread", "pread"),
     "reads-whole": ours("library under whole file read", "whole"),
-    "numpy-eager": ours("library under numpy", "numpy"),
+    "numpy-auto": ours("library under numpy", "numpy"),
     "always": ours("library, MODE=always", MODE="always"),
+    "always-eager": eager("library, MODE=always, no userfaultfd", MODE="always"),
     "uma": ours("library, UMA=yes", UMA="yes"),
-    "pretrained-eager": ours("library under transformers", "pretrained"),
-    "pretrained-lazy": ours("library under transformers, lazy", "pretrained", FILL="lazy"),
+    "uma-eager": eager("library, UMA=yes, no userfaultfd", UMA="yes"),
+    "pretrained-auto": ours("library under transformers", "pretrained"),
+    "pretrained-eager": eager("library under transformers, no userfaultfd", "pretrained"),
     "pretrained-reads": ours("library under transformers, disable_mmap", "pretrained-read"),
-    "diffusers-eager": ours("library under diffusers", "diffusers"),
-    "llama-eager": ours("library under llama.cpp", "llama-map", "gguf", FILES=GGUF),
+    "diffusers-auto": ours("library under diffusers", "diffusers"),
+    "llama-auto": ours("library under llama.cpp", "llama-map", "gguf", FILES=GGUF),
     "llama-reads": ours("library under llama.cpp, no-mmap", "llama-read", "gguf", FILES=GGUF),
-    **{f"eager-t{n}": ours(f"library, {n} threads", THREADS=str(n)) for n in (1, 2, 4, 8, 16, 32)},
+    **{f"eager-t{n}": eager(f"library, no userfaultfd, {n} threads", THREADS=str(n))
+       for n in (1, 2, 4, 8, 16, 32)},
     **{name: Contestant(name, "ceiling", title) for name, title in (
         ("fio-psync-1m", "fio psync 1 MiB x 12"), ("fio-psync-16m", "fio psync 16 MiB x 4"),
         ("fio-libaio-1m", "fio libaio 1 MiB, 2 x 16"),

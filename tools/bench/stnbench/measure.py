@@ -10,7 +10,7 @@ from support import cache
 from support.cgroup import Cgroup
 
 from stnbench import cells, data
-from stnbench.contestants import CONTESTANTS, missing
+from stnbench.contestants import CONTESTANTS, FIO, missing
 from stnbench.mounts import Unavailable, disk, testfs
 
 # Python, torch and what they keep; a limit is set above that.
@@ -67,7 +67,7 @@ class Course:
         """What a child is told."""
         names = data.in_form(self.directory, contestant.form)
         return {"load": contestant.load, "consume": self.scenario.consume,
-                "convert": self.scenario.convert,
+                "convert": self.scenario.convert, "no_uffd": contestant.no_uffd,
                 "paths": [str(self.mount.directory / name) for name in names]}
 
     def _prepare(self, spec):
@@ -85,7 +85,7 @@ class Course:
         size = (2 * total * self.scenario.processes) + (256 << 20)
         cache.warm_memory(min(size, int(cache.available() * 0.8)))
 
-    def cell(self, name):
+    def cell(self, name, with_stats):
         """One cell; its result."""
         contestant = CONTESTANTS[name]
         spec = self.spec(contestant)
@@ -97,7 +97,8 @@ class Course:
             spec["copies"], processes = processes, 1
         with Group(self._with_group, self.scenario.limit) as group:
             result = cells.run(contestant, spec, self.mount, group, processes,
-                               lambda: self._warm(total))
+                               None if name in FIO else lambda: self._warm(total),
+                               with_stats=with_stats)
             result["killed"] = group.oom_kills() if group else None
         self._check(contestant, result)
         return result
@@ -124,21 +125,26 @@ class Group:
 
 def rounds_of(course, names, rounds):
     """All rounds: ({name: results}, {name: why it has none}). The first round does not count."""
-    results, failed = {name: [] for name in names}, {}
+    results, failed, decisions = {name: [] for name in names}, {}, {}
     for turn in range(rounds + 1):
         for name in names:
             if name in failed:
                 continue
             try:
-                result = course.cell(name)
+                result = course.cell(name, turn == 0)
             except cells.Failed as error:
                 failed[name] = str(error)
                 say(f"  round {turn} {name}: {error}")
                 continue
             say(f"  round {turn} {name}: {result['seconds']:.3f} s"
                 + (f" {','.join(result['decisions'])}" if result["decisions"] else ""))
-            if turn > 0:
+            if turn == 0:
+                decisions[name] = result["decisions"]
+            else:
                 results[name].append(result)
+    for name, found in results.items():
+        for result in found:
+            result["decisions"] = decisions[name]
     return {name: found for name, found in results.items() if name not in failed}, failed
 
 

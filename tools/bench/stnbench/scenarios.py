@@ -36,15 +36,15 @@ class Scenario:
     x: float = None
 
 
-OURS = ("eager", "lazy")
+OURS = ("auto", "eager")
 PEERS = ("pread", "whole", "numpy", "prefetch", "cattensors", "fastsafetensors", "runai-1",
          "runai-4", "runai-16", "flashpack", "flashpack-mmap", "tensorizer")
-EVERYONE = ("stock", *OURS, "reads", "reads-whole", "numpy-eager", *PEERS, *FIO, "plain", "memcpy")
+EVERYONE = ("stock", *OURS, "lazy", "eager-set", "reads", "reads-whole", "numpy-auto", *PEERS, *FIO, "plain", "memcpy")
 BEST = ("fastsafetensors", "runai-16")
-FEW = (*OURS, *BEST, *FIO)
-CHANGED = ("stock", *OURS, "prefetch", *BEST, *FIO)
-REAL = ("stock", "eager", "lazy", "fastsafetensors", "runai-16", *FIO)
-REAL_FEW = ("stock", "eager", "fio-psync-1m", "fio-psync-16m")
+FIO_1M = ("fio-psync-1m", "fio-libaio-1m")
+FEW = (*OURS, *BEST, *FIO_1M)
+REAL = ("stock", *OURS, "fastsafetensors", "runai-16", *FIO)
+REAL_FEW = ("stock", *OURS, "fio-psync-1m")
 ONE = Data(GIB)
 HALF = Data(GIB // 2)
 BF16 = Data(GIB, dtype="BF16")
@@ -53,9 +53,9 @@ CAP = 1_000_000_000
 
 def latency():
     """Our server at four latencies, and with a bandwidth cap."""
-    for name, delay, quick, few in (("0ms", 0, ONE, ("stock", *OURS, *BEST, "prefetch")),
+    for name, delay, quick, few in (("0ms", 0, ONE, ("stock", *OURS, *BEST)),
                                     ("0.2ms", 0.2, ONE, FEW),
-                                    ("2ms", 2, ONE, ("stock", *FEW, "plain")),
+                                    ("2ms", 2, ONE, ("stock", *OURS, *BEST, *FIO)),
                                     ("20ms", 20, HALF, FEW)):
         yield name, Scenario(f"FUSE server, {delay} ms a request", fuse(delay_ms=delay), ONE,
                              EVERYONE, quick, few, x=delay)
@@ -75,14 +75,15 @@ def real():
 
 def on_disk():
     """The disk of the build directory, and page caches that hold the file."""
-    who = ("stock", "always", "uma", "fio-psync-16m", "fio-libaio-1m", "fio-libaio-16m")
-    yield "disk-cold", Scenario("local disk, cold", mounts.disk, ONE, who, ONE, who)
+    who = ("stock", "always", "always-eager", "uma", "uma-eager", *FIO)
+    few = ("stock", "always", "always-eager", "fio-psync-16m", "fio-libaio-16m")
+    yield "disk-cold", Scenario("local disk, cold", mounts.disk, ONE, who, ONE, few)
     yield "disk-hot", Scenario("local disk, in the page cache, every byte copied", mounts.disk, ONE,
-                               ("stock", "always", "uma", "memcpy"), HALF,
-                               ("stock", "always", "uma"), consume="copy", hot=True)
+                               ("stock", "always", "always-eager", "uma", "uma-eager", "memcpy"),
+                               HALF, ("stock", "always", "always-eager"), consume="copy", hot=True)
     yield "fuse-hot", Scenario("FUSE with kept cache, in the page cache, every byte copied",
                                fuse(delay_ms=2, keep_cache=True), ONE, ("stock", *OURS, *BEST),
-                               HALF, ("stock", "eager"), consume="copy", hot=True)
+                               HALF, ("stock", *OURS), consume="copy", hot=True)
 
 
 def sizes():
@@ -92,7 +93,7 @@ def sizes():
         yield f"size-{gib}", Scenario(
             f"FUSE server, 2 ms, {gib} GiB", fuse(delay_ms=2, repeat=gib), data,
             (*OURS, "fastsafetensors", "fio-psync-16m"), data if quick else None,
-            ("eager", "fio-psync-16m") if quick else (), x=gib)
+            OURS if quick else (), x=gib)
 
 
 def shards():
@@ -129,9 +130,9 @@ def processes():
     for count in (1, 2, 4):
         yield f"processes-{count}", Scenario(
             f"FUSE server, 2 ms, {count} at once", fuse(delay_ms=2), ONE,
-            ("stock", *OURS, *BEST, "fio-psync-16m", "fio-libaio-1m"),
+            ("stock", *OURS, *BEST, *FIO_1M),
             HALF if count != 2 else None,
-            ("eager", "fio-psync-16m", "fio-libaio-1m") if count != 2 else (), processes=count)
+            (*OURS, *FIO_1M) if count != 2 else (), processes=count)
 
 
 def others():
@@ -145,15 +146,15 @@ def others():
     yield "load-transformers", Scenario(
         "FUSE server, 2 ms, transformers from_pretrained, 5 shards", fuse(delay_ms=2),
         Data(GIB, shards=5, kind="llama"),
-        ("pretrained", "pretrained-read", "pretrained-eager", "pretrained-lazy",
+        ("pretrained", "pretrained-read", "pretrained-auto", "pretrained-eager",
          "pretrained-reads", "plain"))
     yield "load-diffusers", Scenario(
         "FUSE server, 2 ms, diffusers from_pretrained, 4 shards", fuse(delay_ms=2),
         Data(GIB, shards=4, kind="dit"),
-        ("diffusers", "diffusers-parallel", "diffusers-eager", "plain"))
+        ("diffusers", "diffusers-parallel", "diffusers-auto", "plain"))
     yield "load-llama.cpp", Scenario(
         "FUSE server, 2 ms, llama.cpp", fuse(delay_ms=2), Data(GIB, kind="gguf"),
-        ("llama-map", "llama-read", "llama-eager", "llama-reads", "plain"))
+        ("llama-map", "llama-read", "llama-auto", "llama-reads", "plain"))
 
 
 GROUPS = (latency, real, on_disk, sizes, shards, tensors, threads, processes, others)
