@@ -71,33 +71,32 @@ class Course:
                 "paths": [str(self.mount.directory / name) for name in names]}
 
     def _prepare(self, spec):
-        """The page cache as the scenario wants it."""
+        """The page cache of the mount empty."""
         self.mount.watch(spec["paths"])
         self.mount.evict()
-        if self.scenario.hot:
-            for path in spec["paths"]:
-                with open(path, "rb", buffering=0) as file:
-                    while file.read(16 << 20):
-                        pass
 
-    def _warm(self, total):
-        """Touches free memory for the cell, not more than there is."""
-        size = (2 * total * self.scenario.processes) + (256 << 20)
+    def _warm(self, spec):
+        """Just before the clock starts: touches free memory for the cell, not more than there is,
+        and brings the files into the page cache where they should be hot."""
+        size = (2 * self.files.size * self.scenario.processes) + (256 << 20)
         cache.warm_memory(min(size, int(cache.available() * 0.8)))
+        for path in spec["paths"] if self.scenario.hot else ():
+            with open(path, "rb", buffering=0) as file:
+                while file.read(16 << 20):
+                    pass
 
     def cell(self, name, with_stats):
         """One cell; its result."""
         contestant = CONTESTANTS[name]
         spec = self.spec(contestant)
         self._prepare(spec)
-        total = self.files.size
         processes = self.scenario.processes
         if contestant.group == "ceiling":
             # One process that reads as much: what it takes to start is not in its figures.
             spec["copies"], processes = processes, 1
         with Group(self._with_group, self.scenario.limit) as group:
             result = cells.run(contestant, spec, self.mount, group, processes,
-                               None if name in FIO else lambda: self._warm(total),
+                               None if name in FIO else lambda: self._warm(spec),
                                with_stats=with_stats)
             result["killed"] = group.oom_kills() if group else None
         self._check(contestant, result)
