@@ -17,7 +17,7 @@
 
 /* One line's worth. */
 struct stn_record {
-	const char *event; /* "map" (left to the kernel), "begin" (lazy), "fill" or "return" */
+	const char *event; /* "map" (left to the kernel), "fill", "begin" and "end" (lazy) or "return" */
 	const char *path;  /* of the file; may be empty */
 	struct stn_identity identity; /* of the file */
 	uint64_t file_system;	      /* f_type */

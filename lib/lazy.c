@@ -19,6 +19,7 @@
 struct setup {
 	struct stn_call call;
 	struct stn_lazy *lazy;
+	bool linked; /* pool lock */
 	int result;
 };
 
@@ -134,6 +135,9 @@ static struct stn_lazy_engine *make_engine(void)
 		return NULL;
 	}
 	stn_sys_madvise(page, stn_page_size(), MADV_DONTFORK);
+	/* A child that ran no handlers (_Fork) has its parent's. */
+	memset(stn_lazy_fork_table, 0, sizeof(stn_lazy_fork_table));
+	stn_lazy_forget_all();
 	engine->bell_page = page;
 	engine->bell = engine->epoll = -1;
 	engine->job.lazy = true;
@@ -154,17 +158,20 @@ static void list_engine(struct stn_lazy_engine *engine, struct stn_crew *crew)
 	engine->job.references++;
 }
 
-/* Gives the mapping a place in the table. 0 or -EMFILE. Pool lock held. */
+/* Gives the mapping a place in the table. 0 or -errno. Pool lock held. */
 static int link_lazy(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 {
 	static uint32_t generation;
+	int rc;
 
 	for (uint32_t i = 0; i < STN_LAZIES; i++) {
 		if (engine->lazies[i])
 			continue;
 		lazy->index = i;
 		lazy->id = (++generation << SLOT_BITS | i) + 1;
-		stn_lazy_watch(engine, lazy);
+		rc = stn_lazy_watch(engine, lazy);
+		if (rc < 0)
+			return rc;
 		engine->lazies[i] = lazy;
 		stn_lazy_fork_table[i] = lazy;
 		engine->count++;
@@ -191,6 +198,7 @@ void stn_lazy_forget_all(void)
 static int open_lazy(struct stn_lazy *lazy)
 {
 	const struct stn_lazy_plan *plan = &lazy->plan;
+	size_t size = stn_round_up(plan->length, stn_page_size());
 	bool direct, user_only;
 	int rc;
 
@@ -204,10 +212,12 @@ static int open_lazy(struct stn_lazy *lazy)
 	if (lazy->uffd < 0)
 		return lazy->uffd;
 	lazy->user_only = user_only;
-	rc = user_only && plan->prot & PROT_WRITE ? -EPERM : 0;
-	return rc ? rc
-		  : stn_uffd_register(lazy->uffd, plan->memory,
-				      stn_round_up(plan->length, stn_page_size()));
+	if (user_only && plan->prot & PROT_WRITE)
+		return -EPERM;
+	/* Pages of zeros that are there would stay: under mlockall(MCL_FUTURE) by a raw system call
+	 * the kernel has put them there. */
+	rc = stn_sys_madvise(plan->memory, size, MADV_DONTNEED);
+	return rc ? rc : stn_uffd_register(lazy->uffd, plan->memory, size);
 }
 
 /* Closes and frees a mapping that is in no table. */
@@ -234,6 +244,7 @@ static void run_setup(struct stn_call *call)
 		rc = link_lazy(process->lazy, setup->lazy);
 	if (rc == 0)
 		list_engine(process->lazy, call->job.crew);
+	setup->linked = rc == 0;
 	stn_lock_leave(&process->pool_lock, mask);
 	if (rc < 0)
 		free_lazy(setup->lazy);
@@ -263,7 +274,8 @@ static struct stn_lazy *map_lazy(const struct stn_lazy_plan *plan)
 	return lazy;
 }
 
-/* Hands the set-up to the lazy crew; its waiting thread, if there is one, must look at it. */
+/* Hands the set-up to the lazy crew; its waiting thread, if there is one, must look at it. A crew
+ * half of which waits for dead servers takes nothing new. */
 static int submit_setup(struct stn_process *process, struct setup *setup)
 {
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
@@ -271,11 +283,31 @@ static int submit_setup(struct stn_process *process, struct setup *setup)
 
 	if (!process->lazy)
 		process->lazy = make_engine();
-	if (process->lazy)
+	if (process->lazy && process->lazy->stuck > STN_CREW_WORKERS / 2)
+		rc = -EBUSY;
+	else if (process->lazy)
 		rc = stn_pool_submit(process, &setup->call.job, 1);
 	stn_lock_leave(&process->pool_lock, mask);
 	if (rc == 0)
 		stn_lazy_ring(process->lazy);
+	return rc;
+}
+
+/* Waits for the set-up. If it comes when the time is up, nothing is to come of it. */
+static int await_setup(struct stn_process *process, struct setup *setup, uint64_t timeout)
+{
+	int rc = stn_pool_await(process, &setup->call.job, 1, timeout, NULL);
+	uint64_t mask;
+	bool linked;
+
+	if (rc != -ETIMEDOUT)
+		return rc ? rc : setup->result;
+	mask = stn_lock_enter(&process->pool_lock);
+	linked = setup->linked;
+	stn_lock_leave(&process->pool_lock, mask);
+	if (linked)
+		stn_lazy_cut(setup->lazy->id, (uintptr_t)setup->lazy->plan.memory,
+			     (uintptr_t)setup->lazy->plan.memory + setup->lazy->plan.length);
 	return rc;
 }
 
@@ -294,9 +326,7 @@ int stn_lazy_make(const struct stn_lazy_plan *plan, uint32_t *id)
 			free_lazy(lazy);
 	}
 	if (rc == 0)
-		rc = stn_pool_await(process, &setup->call.job, 1, plan->timeout, NULL);
-	if (rc == 0)
-		rc = setup->result;
+		rc = await_setup(process, setup, plan->timeout);
 	if (rc == 0)
 		*id = lazy->id;
 	if (setup)

@@ -74,6 +74,13 @@ bool stn_lazy_any(void);
 void stn_lazy_cut(uint32_t id, uintptr_t start, uintptr_t end);
 
 /*
+ * Waits until nothing is being placed in a part of the mapping id whose record is out of the
+ * registry, so that nothing is put into what will be mapped there next. Placing waits for no
+ * server. id 0 is nothing. Async-signal-safe; no lock held.
+ */
+void stn_lazy_await_placed(uint32_t id, uintptr_t start, uintptr_t end);
+
+/*
  * Fills the holes of all lazily filled mappings in [start, end). If wait is set returns when none
  * is left there: filled, or the file's own mapping. No lock held, not for signal handlers.
  */
@@ -91,10 +98,6 @@ void stn_lazy_expect_random(uintptr_t start, uintptr_t end, bool random);
 
 /* Bytes that are missing of all mappings. Pool lock held. */
 uint64_t stn_lazy_holes(void);
-
-/* Writes to the journal what has been read of mappings that are not complete; for the end of the
- * process. No lock held. */
-void stn_lazy_report_all(void);
 
 /*
  * The three moments of a fork. A child inherits what is filled; the holes in it become the file's

@@ -3,6 +3,7 @@
 #include "lazy_engine.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "process.h"
 #include "region.h"
@@ -66,11 +67,40 @@ void stn_lazy_cut(uint32_t id, uintptr_t start, uintptr_t end)
 
 		units_of(lazy, start, end, &first, &count);
 		cut(lazy, first, count);
-		lazy->wake = true;
+		lazy->wake = lazy->published = true;
 	}
 	stn_lock_leave(&process->pool_lock, mask);
 	if (lazy)
 		stn_lazy_ring(engine);
+}
+
+/* True while a unit of a part of a mapping is being placed. */
+static bool is_placing(struct stn_process *process, uint32_t id, uintptr_t start, uintptr_t end)
+{
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	const struct stn_lazy *lazy = stn_lazy_find(process->lazy, id);
+	uint32_t first, count = 0;
+	bool is;
+
+	if (lazy && lazy->counts[STN_UNIT_PLACING])
+		units_of(lazy, start, end, &first, &count);
+	is = count && memchr(lazy->unit + first, STN_UNIT_PLACING, count);
+	stn_lock_leave(&process->pool_lock, mask);
+	return is;
+}
+
+void stn_lazy_await_placed(uint32_t id, uintptr_t start, uintptr_t end)
+{
+	const uint64_t pause = 10000000;
+	struct stn_process *process = id ? stn_process_peek() : NULL;
+
+	while (process && process->lazy) {
+		uint32_t seen = __atomic_load_n(&process->lazy->news, __ATOMIC_ACQUIRE);
+
+		if (!is_placing(process, id, start, end))
+			return;
+		stn_sys_futex_wait(&process->lazy->news, seen, pause);
+	}
 }
 
 /* Asks for the units of [start, end). Pool lock held. */
@@ -150,19 +180,21 @@ void stn_lazy_fill(uintptr_t start, uintptr_t end, bool wait)
 			await_piece(process, &piece);
 }
 
-/* The whole of the mapping that a piece is a part of, while it may have holes. */
+/* The whole of the mapping that a piece is a part of, while it is not plain memory. */
 static bool whole_of(struct stn_process *process, const struct stn_region *piece, uintptr_t *start,
 		     uintptr_t *end)
 {
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
 	struct stn_lazy *lazy = stn_lazy_find(process->lazy, piece->lazy);
 
-	if (lazy) {
+	bool found = lazy && !lazy->plain;
+
+	if (found) {
 		*start = (uintptr_t)lazy->plan.memory;
 		*end = *start + stn_round_up(lazy->plan.length, stn_page_size());
 	}
 	stn_lock_leave(&process->pool_lock, mask);
-	return lazy != NULL;
+	return found;
 }
 
 void stn_lazy_complete(uintptr_t start, uintptr_t end)

@@ -5,32 +5,38 @@
 #include "region.h"
 #include "source.h"
 #include "sys.h"
-#include "uffd.h"
 
-/* What is registered of the mapping is plain memory from now on, which a child inherits. */
-static void make_plain(const struct stn_lazy *lazy)
+/*
+ * Children inherit it from now on; a fork comes before all of this or after it. The descriptor is
+ * closed, which ends the registration of this mapping's memory only: UFFDIO_UNREGISTER would take
+ * the addresses for what they are, and they may be another mapping's by now.
+ */
+void stn_lazy_make_plain(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 {
+	struct stn_process *process = stn_process_peek();
 	uintptr_t start = (uintptr_t)lazy->plan.memory;
 	uintptr_t end = start + stn_round_up(lazy->plan.length, stn_page_size());
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
 	struct stn_region region;
+	int uffd = lazy->uffd;
 
 	for (uintptr_t at = start; stn_region_find(at, end, &region); at = region.end)
-		if (region.lazy == lazy->id) {
+		if (region.lazy == lazy->id)
 			stn_sys_madvise((void *)region.start, region.end - region.start,
 					MADV_DOFORK);
-			stn_uffd_unregister(lazy->uffd, (void *)region.start,
-					    region.end - region.start);
-		}
 	stn_region_settle(start, end, lazy->id);
+	lazy->plain = true;
+	lazy->uffd = -1;
+	stn_lazy_tell(engine, lazy);
+	stn_lock_leave(&process->pool_lock, mask);
+	stn_sys_close(uffd);
 }
 
 void stn_lazy_end(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 {
 	struct stn_process *process = stn_process_peek();
-	uint64_t mask;
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
 
-	make_plain(lazy);
-	mask = stn_lock_enter(&process->pool_lock);
 	stn_lazy_unlink(engine, lazy);
 	for (uint32_t i = 0; i < STN_LAZIES; i++)
 		if (!engine->ended[i]) {
@@ -75,7 +81,6 @@ void stn_lazy_run_end(struct stn_lazy *lazy)
 {
 	/* What follows may wait for the file's server. */
 	stn_lazy_record(lazy);
-	stn_sys_close(lazy->uffd);
 	if (lazy->plan.drop_cache)
 		stn_source_drop_cache(lazy->file, lazy->plan.offset, lazy->plan.length);
 	stn_sys_close(lazy->file);

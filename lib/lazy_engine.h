@@ -27,6 +27,8 @@ enum stn_unit {
 	STN_UNIT_PLACING, /* a thread places it */
 	STN_UNIT_PRESENT,
 	STN_UNIT_GONE, /* the program's or the file's own */
+	STN_UNIT_LOST, /* missing, and the kernel refuses everything: who touches it waits for ever
+			*/
 };
 
 /* Consecutive units that are read at once. */
@@ -44,22 +46,26 @@ struct stn_lazy {
 	int uffd;		   /* in the crew's table of descriptors, as is */
 	int file;		   /* the file, direct */
 	uint32_t units;
-	uint32_t counts[STN_UNIT_GONE + 1]; /* units in each state */
+	uint32_t counts[STN_UNIT_LOST + 1]; /* units in each state */
 	uint32_t running;		    /* threads that read or place for it */
 	uint32_t cursor;		    /* where the last read began */
 	bool moves;			    /* UFFDIO_MOVE may do */
 	bool user_only;			    /* system calls that touch a hole fail */
 	bool surrendered;		    /* no more reading */
 	bool surrendering;		    /* a thread gives its holes to the file */
-	bool flush;			    /* place what is kept back */
-	bool recorded;			    /* the journal has it */
-	bool to_record;			    /* the journal is to have it now */
-	bool drawn;			    /* a progress bar has been begun */
-	bool wake;			    /* parts have gone for which threads may wait */
-	enum stn_decision outcome;	    /* what the journal will say */
-	uint64_t header;   /* bytes of the header that were asked for, 0: none yet */
-	uint64_t begun;	   /* clock */
-	uint64_t moved_at; /* clock of the last progress */
+	bool published; /* it is in the registry, or has been; till then nobody sees it */
+	bool plain;	/* it has no holes, and no descriptor; reads may still run */
+	bool mixed;	/* pages may be there in units that are not */
+	bool flush;	/* place what is kept back */
+	bool recorded;	/* the journal has it */
+	bool to_record; /* the journal is to have it now */
+	bool drawn;	/* a progress bar has been begun */
+	bool wake;	/* parts have gone for which threads may wait */
+	enum stn_decision outcome; /* what the journal will say */
+	uint32_t failures;	   /* units that could not be read */
+	uint64_t header;	   /* bytes of the header that were asked for, 0: none yet */
+	uint64_t begun;		   /* clock */
+	uint64_t moved_at;	   /* clock of the last progress */
 	uint64_t read_bytes;
 	uint64_t returned_bytes;
 	uint64_t stuck_at;  /* offset in the file of what was waited for when it was given up */
@@ -73,11 +79,14 @@ struct stn_lazy {
 
 /* What serves all mappings of a process. Pool lock, but for what is said to be constant. */
 struct stn_lazy_engine {
-	struct stn_job job;   /* in the lazy crew's list while there is anything to serve */
-	bool listed;	      /* it is in that list */
-	bool serving;	      /* a thread waits for faults */
-	int epoll;	      /* -1 while none does */
-	int bell;	      /* a userfaultfd whose only page is bell_page; -1 while none does */
+	struct stn_job job; /* in the lazy crew's list while there is anything to serve */
+	bool listed;	    /* it is in that list */
+	bool serving;	    /* a thread waits for faults */
+	bool deaf; /* it is told of none, or nobody reads: all mappings are given up. That thread's
+		    */
+	int error; /* -errno: why that is so */
+	int epoll; /* -1 while none does */
+	int bell;  /* a userfaultfd whose only page is bell_page; -1 while none does */
 	char *bell_page;      /* constant */
 	uint32_t count;	      /* mappings */
 	uint32_t running;     /* reads */
@@ -184,8 +193,11 @@ void stn_lazy_forget_all(void);
 /* Accounts for a read that has ended. Pool lock held. */
 void stn_lazy_settle_read(struct stn_lazy_engine *engine, const struct stn_step *step);
 
-/* A mapping of which nothing is missing and nothing is read becomes plain memory, and is freed by
- * a step of its own. No lock held. */
+/* A mapping of which nothing is missing becomes plain memory. On the thread that waits for faults;
+ * no lock held. */
+void stn_lazy_make_plain(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
+
+/* Such a mapping that nobody reads for any more is freed by a step of its own. No lock held. */
 void stn_lazy_end(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
 
 /* Says in the journal what has become of a mapping, once. No lock held. */

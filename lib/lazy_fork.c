@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "area.h"
-#include "crew.h"
 #include "process.h"
 #include "region.h"
 #include "sys.h"
@@ -33,7 +32,7 @@ static void advise(const struct stn_lazy *lazy, uint32_t first, uint32_t end, in
 /* Makes the filled units heritable, then marks them. Pool lock held. */
 static void prepare(struct stn_lazy *lazy)
 {
-	for (uint32_t i = 0; i < lazy->units; i++) {
+	for (uint32_t i = 0; !lazy->plain && i < lazy->units; i++) {
 		uint32_t first = i;
 
 		while (i < lazy->units && lazy->unit[i] == STN_UNIT_PRESENT)
@@ -46,65 +45,46 @@ static void prepare(struct stn_lazy *lazy)
 	}
 }
 
-/* One unit that a thread places. */
-struct placing {
-	uint32_t id, unit;
-};
-
-/* Lists pieces that are being placed, by their first units, up to a number. Pool lock held. */
-static uint32_t list_placing(const struct stn_lazy_engine *engine, struct placing *list,
-			     uint32_t most)
-{
-	const uint32_t per_block = (uint32_t)(STN_LAZY_BLOCK / STN_AHEAD_UNIT);
-	uint32_t count = 0;
-
-	for (uint32_t i = 0; i < STN_LAZIES; i++) {
-		const struct stn_lazy *lazy = engine->lazies[i];
-
-		if (!lazy || !lazy->counts[STN_UNIT_PLACING])
-			continue;
-		for (uint32_t unit = 0; unit < lazy->units && count < most; unit++) {
-			if (lazy->unit[unit] != STN_UNIT_PLACING)
-				continue;
-			if (!unit || unit % per_block == 0 ||
-			    lazy->unit[unit - 1] != STN_UNIT_PLACING)
-				list[count++] = (struct placing){lazy->id, unit};
-		}
-	}
-	return count;
-}
-
-/* True if the unit still is being placed. */
-static bool is_placing(struct stn_process *process, const struct placing *placing)
+/*
+ * True if a unit is being placed, the first at or after the given place: *index in the table and
+ * *unit are set to it.
+ */
+static bool find_placing(struct stn_process *process, uint32_t *index, uint32_t *unit)
 {
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	const struct stn_lazy *lazy = stn_lazy_find(process->lazy, placing->id);
-	bool is = lazy && lazy->unit[placing->unit] == STN_UNIT_PLACING;
+	const uint8_t *found = NULL;
 
+	for (; !found && *index < STN_LAZIES; *unit = 0, ++*index) {
+		const struct stn_lazy *lazy = process->lazy->lazies[*index];
+
+		if (lazy && lazy->counts[STN_UNIT_PLACING] && *unit < lazy->units)
+			found = memchr(lazy->unit + *unit, STN_UNIT_PLACING, lazy->units - *unit);
+		if (!found)
+			continue;
+		*unit = (uint32_t)(found - lazy->unit);
+		break;
+	}
 	stn_lock_leave(&process->pool_lock, mask);
-	return is;
+	return found != NULL;
 }
 
 /*
  * Waits until what is being placed has been marked as present: the caller may have stored into it
- * already, and its child must see that. Placing waits for no server. No lock held.
+ * already, and its child must see that. What is placed from now on behind the place that has been
+ * looked at is not waited for. Placing waits for no server. No lock held.
  */
 static void await_placed(struct stn_process *process)
 {
 	const uint64_t pause = 10000000;
-	struct placing list[STN_CREW_WORKERS + 1];
-	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	uint32_t count = list_placing(process->lazy, list, STN_CREW_WORKERS + 1);
+	uint32_t index = 0, unit = 0;
 
-	stn_lock_leave(&process->pool_lock, mask);
-	for (uint32_t i = 0; i < count; i++)
-		for (;;) {
-			uint32_t seen = __atomic_load_n(&process->lazy->news, __ATOMIC_ACQUIRE);
+	for (;;) {
+		uint32_t seen = __atomic_load_n(&process->lazy->news, __ATOMIC_ACQUIRE);
 
-			if (!is_placing(process, &list[i]))
-				break;
-			stn_sys_futex_wait(&process->lazy->news, seen, pause);
-		}
+		if (!find_placing(process, &index, &unit))
+			return;
+		stn_sys_futex_wait(&process->lazy->news, seen, pause);
+	}
 }
 
 void stn_lazy_fork_prepare(void)

@@ -12,6 +12,8 @@
 #include "sys.h"
 #include "uffd.h"
 
+#define PAGES ((size_t)512) /* looked at in one go */
+
 static uintptr_t address_of(const struct stn_lazy *lazy, uint32_t unit)
 {
 	return (uintptr_t)lazy->plan.memory + unit * STN_AHEAD_UNIT;
@@ -24,10 +26,18 @@ static uintptr_t end_of(const struct stn_lazy *lazy, uint32_t first, uint32_t co
 	       stn_round_up(stn_lazy_bytes(lazy, first, count), stn_page_size());
 }
 
+/* Copies into holes, or without anything to copy makes a touch of them a SIGBUS. */
+static int put_some(const struct stn_lazy *lazy, uintptr_t to, const char *from, size_t size,
+		    size_t *done)
+{
+	return from ? stn_uffd_copy(lazy->uffd, (void *)to, from, size, done)
+		    : stn_uffd_poison(lazy->uffd, (void *)to, size, done);
+}
+
 /*
- * Copies into the holes of [to, to + size). Pages that are there already stay as they are; what is
- * not ours any more, unmapped or covered behind our back, is passed over. The kernel copies into
- * one area at a time, hence the halves. 0 or -errno.
+ * Copies into the holes of [to, to + size), or with from NULL poisons them. Pages that are there
+ * already stay as they are; what is not ours any more, unmapped or covered behind our back, is
+ * passed over. The kernel copies into one area at a time, hence the halves. 0 or -errno.
  */
 static int copy(const struct stn_lazy *lazy, uintptr_t to, const char *from, size_t size)
 {
@@ -35,10 +45,11 @@ static int copy(const struct stn_lazy *lazy, uintptr_t to, const char *from, siz
 
 	while (at < size) {
 		size_t done = 0;
-		int rc = stn_uffd_copy(lazy->uffd, (void *)(to + at), from + at, length, &done);
+		int rc = put_some(lazy, to + at, from ? from + at : NULL, length, &done);
 
 		at += done;
-		if (rc < 0 && rc != -EAGAIN && rc != -EEXIST && rc != -ENOENT && rc != -EINVAL)
+		if (rc < 0 && rc != -EAGAIN && rc != -EEXIST && rc != -ENOENT &&
+		    (rc != -EINVAL || !from))
 			return rc;
 		if ((rc == -ENOENT || rc == -EINVAL) && length > page)
 			length = stn_round_up(length / 2, page);
@@ -54,10 +65,10 @@ static int copy(const struct stn_lazy *lazy, uintptr_t to, const char *from, siz
 /* Fills the holes of [to, to + size), by moving the pages if that can be done. 0 or -errno. */
 static int put(const struct stn_lazy *lazy, uintptr_t to, char *from, size_t size)
 {
-	size_t at = 0, done;
+	size_t at = 0, done = size;
 	int rc = lazy->moves ? -EAGAIN : 0;
 
-	while (rc == -EAGAIN && at < size) {
+	while (rc == -EAGAIN && at < size && done) {
 		rc = stn_uffd_move(lazy->uffd, (void *)(to + at), from + at, size - at, &done);
 		at += done;
 	}
@@ -95,20 +106,145 @@ void stn_lazy_tell(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 	stn_sys_futex_wake(&engine->news, INT32_MAX);
 }
 
+/* Finds out which pages are there, in memory or in swap; without pagemap, those in memory. */
+static void look_at_pages(uintptr_t start, size_t count, bool *there)
+{
+	const uint64_t present_or_swapped = (uint64_t)3 << 62;
+	size_t page = stn_page_size();
+	unsigned char resident[PAGES];
+	uint64_t entries[PAGES];
+	ssize_t size = (ssize_t)(count * sizeof(entries[0])), got;
+	int fd = stn_sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	got = fd < 0 ? fd
+		     : stn_sys_pread(fd, entries, (size_t)size, start / page * sizeof(entries[0]));
+	if (fd >= 0)
+		stn_sys_close(fd);
+	memset(resident, 0, sizeof(resident));
+	if (got != size)
+		stn_sys_mincore((void *)start, count * page, resident);
+	for (size_t i = 0; i < count; i++)
+		there[i] = got == size ? entries[i] & present_or_swapped : resident[i] & 1;
+}
+
+/* A replacement for memory that cannot be had: an empty file, all of which is behind its end. A
+ * touch is a SIGBUS, whatever access the program gives it. */
+static int close_off(const struct stn_region *piece, int prot)
+{
+	int fd = (int)stn_sys_call(SYS_memfd_create, (long)"stnommap", 0, 0, 0, 0, 0);
+	void *there;
+
+	if (fd < 0)
+		return fd;
+	there = stn_sys_mmap((void *)piece->start, piece->end - piece->start, prot,
+			     MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0);
+	stn_sys_close(fd);
+	return stn_sys_failed(there) ? (int)(intptr_t)there : 0;
+}
+
+/*
+ * Puts the file's own mapping in the place of what is registered of missing pages that are one area
+ * to the kernel; if that cannot be done a touch of them is a SIGBUS. Records may be cut at any
+ * time. False if the kernel refuses that too.
+ */
+static bool give_missing(struct stn_lazy *lazy, uintptr_t start, uintptr_t end, int prot)
+{
+	struct stn_region region, taken;
+	bool given = true;
+
+	lazy->returned_bytes += end - start;
+	for (; stn_region_find(start, end, &region); start = region.end) {
+		uintptr_t from = region.start, to = region.end;
+
+		if (region.lazy != lazy->id)
+			continue;
+		if (stn_region_replace(from, to, stn_area_give_back, prot, &taken))
+			region.end = taken.end;
+		else if (copy(lazy, from, NULL, to - from) == 0)
+			continue;
+		else if (stn_region_replace(from, to, close_off, prot, &taken))
+			region.end = taken.end;
+		else
+			given &= !stn_region_find(from, to, &taken);
+	}
+	return given;
+}
+
+/* The same for an area in which some pages may be there, with what the program has stored: they
+ * stay. */
+static bool give_holes(struct stn_lazy *lazy, uintptr_t start, uintptr_t end, int prot)
+{
+	bool there[PAGES], given = true;
+	size_t page = stn_page_size();
+
+	while (start < end) {
+		size_t count = stn_min((end - start) / page, PAGES), first;
+
+		look_at_pages(start, count, there);
+		for (size_t i = 0; i < count; i++) {
+			first = i;
+			while (i < count && !there[i])
+				i++;
+			if (i > first)
+				given &= give_missing(lazy, start + first * page, start + i * page,
+						      prot);
+		}
+		start += count * page;
+	}
+	return given;
+}
+
+/*
+ * Gives what is missing of a registered piece to the file, or of its first part that is one area to
+ * the kernel. What has been unmapped or covered behind our back is passed over. *stop is set to
+ * where it stopped. False if something is still missing.
+ */
+static bool give_piece(struct stn_lazy *lazy, const struct stn_region *region, uintptr_t *stop)
+{
+	struct stn_maps_area area = {region->start, region->end, lazy->plan.prot, false, true, 0};
+	int rc = stn_maps_find(region->start, region->end, &area);
+
+	*stop = rc == -ENOENT ? region->end : area.end;
+	if (rc == -ENOENT || !area.ours)
+		return true;
+	return lazy->mixed ? give_holes(lazy, area.start, area.end, area.prot)
+			   : give_missing(lazy, area.start, area.end, area.prot);
+}
+
+/* Gives what is missing of a range of units to the file. False if something still is. */
+static bool give(struct stn_lazy *lazy, uint32_t first, uint32_t count)
+{
+	uintptr_t start = address_of(lazy, first), end = end_of(lazy, first, count), at = start;
+	struct stn_region region;
+	bool given = true;
+
+	while (stn_region_find(at, end, &region))
+		if (region.lazy == lazy->id)
+			given &= give_piece(lazy, &region, &at);
+		else
+			at = region.end;
+	stn_uffd_wake(lazy->uffd, (void *)start, end - start);
+	return given;
+}
+
 void stn_lazy_place(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		    const struct stn_lazy_piece *piece)
 {
 	struct stn_process *process = stn_process_peek();
 	int rc = put_piece(lazy, piece);
-	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	enum stn_unit now = STN_UNIT_PRESENT;
+	uint64_t mask;
 
+	if (rc < 0) {
+		/* Some of it may be there, and stored into. */
+		lazy->mixed = true;
+		now = give(lazy, piece->first, piece->count) ? STN_UNIT_PRESENT : STN_UNIT_LOST;
+	}
+	mask = stn_lock_enter(&process->pool_lock);
 	stn_staging_put(&engine->staging, piece->block);
-	stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_PLACING,
-		      rc < 0 ? STN_UNIT_READING : STN_UNIT_PRESENT);
+	stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_PLACING, now);
 	stn_lazy_tell(engine, lazy);
 	stn_lock_leave(&process->pool_lock, mask);
-	if (rc < 0)
-		stn_lazy_return_units(lazy, piece->first, piece->count);
 }
 
 /* Takes a piece that is kept back, to be placed; false if there is none. */
@@ -141,45 +277,16 @@ void stn_lazy_place_kept(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 	}
 }
 
-/*
- * Puts the file's own mapping in the place of a registered piece, or of its first part that is one
- * area to the kernel; if that cannot be done a touch of it is a SIGBUS. What has been unmapped or
- * covered behind our back is passed over. Returns where it stopped.
- */
-static uintptr_t give_piece(struct stn_lazy *lazy, const struct stn_region *region)
-{
-	struct stn_maps_area area = {region->start, region->end, lazy->plan.prot, false, true, 0};
-	struct stn_region piece;
-	int rc = stn_maps_find(region->start, region->end, &area);
-
-	if (rc == -ENOENT || !area.ours)
-		return rc == -ENOENT ? region->end : area.end;
-	lazy->returned_bytes += area.end - area.start;
-	if (!stn_region_replace(area.start, area.end, stn_area_give_back, area.prot, &piece))
-		stn_uffd_poison(lazy->uffd, (void *)area.start, area.end - area.start);
-	return area.end;
-}
-
-/* Gives what is registered of a range of units to the file. */
-static void give(struct stn_lazy *lazy, uint32_t first, uint32_t count)
-{
-	uintptr_t start = address_of(lazy, first), end = end_of(lazy, first, count), at = start;
-	struct stn_region region;
-
-	while (stn_region_find(at, end, &region))
-		at = region.lazy == lazy->id ? give_piece(lazy, &region) : region.end;
-	stn_uffd_wake(lazy->uffd, (void *)start, end - start);
-}
-
 void stn_lazy_return_units(struct stn_lazy *lazy, uint32_t first, uint32_t count)
 {
+	static const enum stn_unit states[] = {STN_UNIT_READING, STN_UNIT_AWAITED, STN_UNIT_GONE};
 	struct stn_process *process = stn_process_peek();
-	uint64_t mask;
+	/* What is left of them in the registry then is there. */
+	enum stn_unit now = give(lazy, first, count) ? STN_UNIT_PRESENT : STN_UNIT_LOST;
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
 
-	give(lazy, first, count);
-	mask = stn_lock_enter(&process->pool_lock);
-	stn_lazy_turn(lazy, first, count, STN_UNIT_READING, STN_UNIT_GONE);
-	stn_lazy_turn(lazy, first, count, STN_UNIT_AWAITED, STN_UNIT_GONE);
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+		stn_lazy_turn(lazy, first, count, states[i], now);
 	stn_lazy_tell(process->lazy, lazy);
 	stn_lock_leave(&process->pool_lock, mask);
 }
@@ -222,7 +329,7 @@ void stn_lazy_surrender(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		while (i < lazy->units && lazy->unit[i] == STN_UNIT_GONE)
 			i++;
 		if (i > from)
-			give(lazy, from, i - from);
+			stn_lazy_return_units(lazy, from, i - from);
 	}
 	mask = stn_lock_enter(&process->pool_lock);
 	lazy->surrendering = false;

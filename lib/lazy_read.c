@@ -14,6 +14,8 @@
 #define UNITS_PER_BLOCK (uint32_t)(STN_LAZY_BLOCK / STN_AHEAD_UNIT)
 #define LOOK_CLOSELY	((uint64_t)1 << 30)   /* with less memory left look at it for every read */
 #define HEADER_MOST	((uint64_t)100 << 20) /* safetensors' own limit */
+#define TRIES		3		      /* reads of a block before it is read unit by unit */
+#define FAILURES	32		      /* units that may fail before a file is given up */
 
 /* The first unit in a state, from where the last read began. lazy->units if there is none. */
 static uint32_t find_unit(const struct stn_lazy *lazy, enum stn_unit state)
@@ -104,7 +106,7 @@ void stn_lazy_settle_read(struct stn_lazy_engine *engine, const struct stn_step 
 	lazy->moved_at = stn_sys_clock(CLOCK_MONOTONIC);
 	if (lazy->surrendered)
 		engine->stuck--;
-	if (!engine->running && !stn_lazy_has_reads(engine))
+	if (engine->running == engine->stuck && !stn_lazy_has_reads(engine))
 		stn_staging_clean(&engine->staging);
 }
 
@@ -133,8 +135,7 @@ static bool over_budget(struct stn_lazy_engine *engine, uint64_t bytes)
 	return left < bytes;
 }
 
-/* Reads a range of the file into block, so many times after errors that may pass. Bytes or -errno.
- */
+/* Reads a range of the file into block, up to a number of times. Bytes or -errno. */
 static ssize_t read_range(const struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes,
 			  int tries)
 {
@@ -204,32 +205,36 @@ static void finish(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 {
 	struct stn_process *process = stn_process_peek();
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	bool awaited, keep, place;
+	bool awaited, wanted, keep, place;
 
 	lazy->read_bytes += stn_lazy_bytes(lazy, piece->first, piece->count);
 	follow_header(lazy, piece->first, piece->block);
 	awaited = stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_AWAITED,
 				STN_UNIT_READING) != 0;
-	keep = !awaited && keep_back(lazy, piece);
-	place = stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_READING,
-			      keep ? STN_UNIT_KEPT : STN_UNIT_PLACING) &&
-		!keep;
-	if (!place && !keep)
+	/* All of it may have gone meanwhile. */
+	wanted = memchr(lazy->unit + piece->first, STN_UNIT_READING, piece->count) != NULL;
+	keep = wanted && !awaited && keep_back(lazy, piece);
+	place = wanted && !keep;
+	stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_READING,
+		      keep ? STN_UNIT_KEPT : STN_UNIT_PLACING);
+	if (!wanted)
 		stn_staging_put(&engine->staging, piece->block);
 	stn_lock_leave(&process->pool_lock, mask);
 	if (place)
 		stn_lazy_place(engine, lazy, piece);
-	else if (!keep)
+	else if (!wanted)
 		stn_lazy_wake(lazy, piece->first, piece->count);
 }
 
-/* After an I/O error: unit by unit; what cannot be read is the kernel's to answer for. */
+/* After an I/O error: unit by unit; what cannot be read is the kernel's to answer for, and of a
+ * file with too much of that all the rest. */
 static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		       const struct stn_lazy_piece *piece)
 {
 	struct stn_process *process = stn_process_peek();
+	bool bad = false;
 
-	for (uint32_t i = 0; i < piece->count; i++) {
+	for (uint32_t i = 0; i < piece->count && !bad; i++) {
 		struct stn_lazy_piece one = {piece->first + i, 1, NULL};
 		uint64_t bytes = stn_lazy_bytes(lazy, one.first, 1), mask;
 
@@ -243,11 +248,14 @@ static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		}
 		mask = stn_lock_enter(&process->pool_lock);
 		stn_staging_put(&engine->staging, one.block);
+		bad = ++lazy->failures > FAILURES;
 		if (!lazy->failed_at)
 			lazy->failed_at = lazy->plan.offset + one.first * STN_AHEAD_UNIT + 1;
 		stn_lock_leave(&process->pool_lock, mask);
 		stn_lazy_return_units(lazy, one.first, 1);
 	}
+	if (bad)
+		stn_lazy_surrender(engine, lazy, STN_ABANDONED_IO_ERROR);
 }
 
 /* True if the file has been delivered as often as may be, with these bytes. */
@@ -270,7 +278,7 @@ static int read_piece(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		return -ENOMEM;
 	if (delivered_too_often(lazy, bytes))
 		return -EDQUOT;
-	got = read_range(lazy, piece->block, piece->first * STN_AHEAD_UNIT, bytes, 3);
+	got = read_range(lazy, piece->block, piece->first * STN_AHEAD_UNIT, bytes, TRIES);
 	if (got < 0)
 		return got == -ESTALE ? -ESTALE : -EIO;
 	return got == (ssize_t)bytes &&

@@ -22,6 +22,10 @@ static void note(const struct stn_lazy *lazy, char *out, size_t size)
 		stn_text_add(&text, ", stopped at offset ");
 		stn_text_add_number(&text, lazy->stuck_at);
 	}
+	if (lazy->outcome == STN_DECLINED_NO_THREAD) {
+		stn_text_add(&text, ", error ");
+		stn_text_add_number(&text, (uint64_t)-stn_lazy_engine_peek()->error);
+	}
 	if (!lazy->failed_at)
 		return;
 	stn_text_add(&text, ", io-error at offset ");
@@ -37,7 +41,7 @@ static void write_record(const struct stn_lazy *lazy)
 	struct stn_maps_area area;
 	char words[160];
 
-	record.event = "fill";
+	record.event = "end";
 	record.path = lazy->plan.path;
 	record.decision = lazy->outcome;
 	record.bytes = lazy->plan.length;
@@ -64,15 +68,6 @@ void stn_lazy_record(struct stn_lazy *lazy)
 		write_record(lazy);
 }
 
-/* Takes part in a mapping as a reader does, so that it does not end meanwhile. Pool lock held. */
-static void hold(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
-{
-	lazy->running++;
-	engine->running++;
-	if (lazy->surrendered)
-		engine->stuck++;
-}
-
 bool stn_lazy_claim_record(struct stn_lazy_engine *engine, struct stn_step *step)
 {
 	for (uint32_t i = 0; i < STN_LAZIES; i++) {
@@ -81,60 +76,15 @@ bool stn_lazy_claim_record(struct stn_lazy_engine *engine, struct stn_step *step
 		if (!lazy || !lazy->to_record)
 			continue;
 		lazy->to_record = false;
-		hold(engine, lazy);
+		/* As a reader does, so that the mapping does not end meanwhile. */
+		lazy->running++;
+		engine->running++;
+		engine->stuck++;
 		step->kind = STN_LAZY_RECORD;
 		step->lane = i;
 		return true;
 	}
 	return false;
-}
-
-/* Holds what has something to say and has not said it; NULL otherwise. */
-static struct stn_lazy *hold_unrecorded(struct stn_process *process, uint32_t index)
-{
-	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	struct stn_lazy *lazy = process->lazy->lazies[index];
-
-	if (lazy && (lazy->recorded || !lazy->read_bytes))
-		lazy = NULL;
-	if (lazy)
-		hold(process->lazy, lazy);
-	stn_lock_leave(&process->pool_lock, mask);
-	return lazy;
-}
-
-/* True if a mapping has ended and not been recorded. */
-static bool has_unrecorded(struct stn_process *process)
-{
-	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	bool has = stn_lazy_has_ended(process->lazy) || process->lazy->ending;
-
-	stn_lock_leave(&process->pool_lock, mask);
-	return has;
-}
-
-void stn_lazy_report_all(void)
-{
-	const uint64_t pause = 1000000;
-	const int pauses = 200;
-	struct stn_process *process = stn_process_peek();
-
-	if (!process || !process->lazy || !stn_journal_wants(STN_ENGAGED))
-		return;
-	for (uint32_t i = 0; i < STN_LAZIES; i++) {
-		struct stn_lazy *lazy = hold_unrecorded(process, i);
-		const struct stn_step step = {.lane = i};
-		uint64_t mask;
-
-		if (!lazy)
-			continue;
-		stn_lazy_record(lazy);
-		mask = stn_lock_enter(&process->pool_lock);
-		stn_lazy_settle_read(process->lazy, &step);
-		stn_lock_leave(&process->pool_lock, mask);
-	}
-	for (int i = 0; i < pauses && has_unrecorded(process); i++)
-		stn_sys_sleep(pause);
 }
 
 void stn_lazy_draw(struct stn_lazy *lazy)

@@ -16,6 +16,7 @@
 #define BELL	   UINT64_MAX /* what epoll says of the bell */
 #define FAULTS	   16	      /* read at once */
 #define TICK	   100	      /* ms between two looks at the time while something is being read */
+#define SOON	   5	      /* ms, where a mapping is about to end */
 #define HEADER_TRY ((uint64_t)128 << 10) /* read of a header whose length is not known */
 
 static int watch(int epoll, int fd, uint64_t what)
@@ -35,14 +36,14 @@ int stn_lazy_watch(const struct stn_lazy_engine *engine, const struct stn_lazy *
 static int open_serving(const struct stn_lazy_engine *engine, int *epoll, int *bell)
 {
 	bool user_only;
+	int rc;
 
 	*epoll = (int)stn_sys_call(SYS_epoll_create1, O_CLOEXEC, 0, 0, 0, 0, 0);
 	*bell = stn_uffd_open(&user_only);
 	if (*epoll < 0 || *bell < 0)
-		return -EMFILE;
-	if (stn_uffd_register(*bell, engine->bell_page, stn_page_size()) < 0)
-		return -EINVAL;
-	return watch(*epoll, *bell, BELL);
+		return *epoll < 0 ? *epoll : *bell;
+	rc = stn_uffd_register(*bell, engine->bell_page, stn_page_size());
+	return rc < 0 ? rc : watch(*epoll, *bell, BELL);
 }
 
 /* Starts to serve what is in the table. */
@@ -142,46 +143,70 @@ static bool is_there(uintptr_t address)
 	return stn_sys_mincore((void *)start, stn_page_size(), &page) == 0 && page & 1;
 }
 
-/* A page that should be there is missing: the program dropped it by a system call that we did not
- * see. It is read again. Pool lock held. */
-static void repair(struct stn_lazy *lazy, uint64_t offset)
-{
-	uint32_t unit = (uint32_t)(offset / STN_AHEAD_UNIT);
+/* What a fault asks for. */
+enum answer {
+	ANSWER_LATER, /* it is read, or placed: whoever does that answers */
+	ANSWER_PLACE, /* a piece that was kept back */
+	ANSWER_AGAIN, /* not now: the thread is to look again */
+	ANSWER_GIVE,  /* the file's own mapping */
+};
 
-	/* Not during a fork: a child may have been promised the unit as it was. */
-	if (lazy->surrendered || stn_lazy_engine_peek()->forks)
-		return;
+/*
+ * A page that should be there is missing: the program dropped it by a system call that we did not
+ * see. It is read again; what else there is in its unit stays. Pool lock held.
+ */
+static enum answer repair(const struct stn_lazy_engine *engine, struct stn_lazy *lazy,
+			  uint32_t unit)
+{
+	/* A child may have been promised the unit as it was. */
+	if (lazy->surrendering || engine->forks)
+		return ANSWER_AGAIN;
+	lazy->mixed = true;
+	if (lazy->surrendered)
+		return ANSWER_GIVE;
 	stn_lazy_turn(lazy, unit, 1, STN_UNIT_PRESENT, STN_UNIT_QUEUED);
 	stn_lazy_turn(lazy, unit, 1, STN_UNIT_GONE, STN_UNIT_QUEUED);
+	return ANSWER_LATER;
+}
+
+/* Takes note of a fault. Pool lock held. */
+static enum answer take_fault(const struct stn_lazy_engine *engine, struct stn_lazy *lazy,
+			      uintptr_t address, struct stn_lazy_piece *piece)
+{
+	uint64_t offset = address - (uintptr_t)lazy->plan.memory;
+	uint32_t unit = (uint32_t)(offset / STN_AHEAD_UNIT);
+	enum stn_unit state = (enum stn_unit)lazy->unit[unit];
+	enum answer answer = ANSWER_LATER;
+
+	/* Looked at after the unit's state: it may just have been placed. */
+	if (is_there(address))
+		return ANSWER_AGAIN;
+	if (state == STN_UNIT_PRESENT || state == STN_UNIT_GONE)
+		answer = repair(engine, lazy, unit);
+	return stn_lazy_touch(lazy, offset, piece) ? ANSWER_PLACE : answer;
 }
 
 static void serve_fault(struct stn_lazy_engine *engine, struct stn_lazy *lazy, uintptr_t address)
 {
 	struct stn_process *process = stn_process_peek();
 	uint64_t offset = address - (uintptr_t)lazy->plan.memory;
+	enum answer answer = ANSWER_AGAIN;
 	struct stn_lazy_piece piece;
 	struct stn_region region;
-	bool ours = stn_region_find(address, address + 1, &region) && region.lazy == lazy->id;
-	bool place, there = ours && is_there(address);
-	enum stn_unit unit;
-	uint64_t mask;
 
-	if (!ours || there) {
-		stn_uffd_wake(lazy->uffd,
-			      (void *)(uintptr_t)stn_round_down(address, stn_page_size()),
-			      stn_page_size());
-		return;
+	if (stn_region_find(address, address + 1, &region) && region.lazy == lazy->id) {
+		uint64_t mask = stn_lock_enter(&process->pool_lock);
+
+		answer = take_fault(engine, lazy, address, &piece);
+		stn_lock_leave(&process->pool_lock, mask);
 	}
-	mask = stn_lock_enter(&process->pool_lock);
-	unit = (enum stn_unit)lazy->unit[offset / STN_AHEAD_UNIT];
-	if (unit == STN_UNIT_PRESENT || unit == STN_UNIT_GONE)
-		repair(lazy, offset);
-	place = stn_lazy_touch(lazy, offset, &piece);
-	stn_lock_leave(&process->pool_lock, mask);
-	if (place)
+	if (answer == ANSWER_PLACE)
 		stn_lazy_place(engine, lazy, &piece);
-	else if (lazy->surrendered && !lazy->surrendering)
+	else if (answer == ANSWER_GIVE)
 		stn_lazy_return_units(lazy, (uint32_t)(offset / STN_AHEAD_UNIT), 1);
+	else if (answer == ANSWER_AGAIN)
+		stn_uffd_wake(lazy->uffd, (void *)stn_round_down(address, stn_page_size()),
+			      stn_page_size());
 }
 
 static void serve_faults(struct stn_lazy_engine *engine, uint64_t index)
@@ -196,14 +221,34 @@ static void serve_faults(struct stn_lazy_engine *engine, uint64_t index)
 		stn_lazy_surrender(engine, lazy, STN_ABANDONED_IO_ERROR);
 }
 
+/* The thread is not told of faults any more, or nobody reads: all mappings are to be given up, and
+ * who rings must not wait. */
+static void go_deaf(struct stn_lazy_engine *engine, int error)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+
+	engine->deaf = true;
+	engine->error = error;
+	if (engine->bell >= 0)
+		stn_sys_close(engine->bell);
+	engine->bell = -1;
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
 /* Answers whoever has rung; what for is seen in the table, which is looked at next. */
-static void answer_bell(const struct stn_lazy_engine *engine)
+static void answer_bell(struct stn_lazy_engine *engine)
 {
 	uintptr_t addresses[FAULTS];
+	int rc = 0;
 
-	while (stn_uffd_read(engine->bell, addresses, FAULTS) > 0)
-		if (stn_uffd_zero(engine->bell, engine->bell_page, stn_page_size()) < 0)
-			stn_uffd_wake(engine->bell, engine->bell_page, stn_page_size());
+	while (rc == 0 && stn_uffd_read(engine->bell, addresses, FAULTS) > 0) {
+		rc = stn_uffd_zero(engine->bell, engine->bell_page, stn_page_size());
+		if (rc == -EEXIST || rc == -EAGAIN)
+			rc = stn_uffd_wake(engine->bell, engine->bell_page, stn_page_size());
+	}
+	if (rc < 0)
+		go_deaf(engine, rc);
 }
 
 /* The threads that the crew may have: this one, the readers, those that wait for a server that will
@@ -216,12 +261,11 @@ static uint32_t most_threads(const struct stn_lazy_engine *engine)
 	return (uint32_t)stn_min(1 + stn_config.threads + engine->stuck + others, STN_CREW_WORKERS);
 }
 
-/* Has readers for what there is to read. Without one the thread itself reads. */
-static void find_readers(struct stn_lazy_engine *engine)
+/* Has readers for what there is to read. False if there are none to be had. */
+static bool find_readers(struct stn_lazy_engine *engine)
 {
 	struct stn_process *process = stn_process_peek();
 	struct stn_crew *crew = engine->job.crew;
-	struct stn_step step = {0};
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
 	bool more = stn_lazy_has_reads(engine) || stn_lazy_has_news(engine) ||
 		    crew->jobs != &engine->job || engine->job.next;
@@ -231,14 +275,9 @@ static void find_readers(struct stn_lazy_engine *engine)
 	if (more && crew->idle)
 		stn_crew_wake(crew);
 	else if (more && crew->alive < crew->wanted && stn_crew_start(crew) < 0)
-		alone = crew->alive == 1 && stn_lazy_claim_read(engine, &step);
+		alone = crew->alive == 1 && stn_lazy_has_reads(engine);
 	stn_lock_leave(&process->pool_lock, mask);
-	if (!alone)
-		return;
-	stn_lazy_run_read(engine, &step);
-	mask = stn_lock_enter(&process->pool_lock);
-	stn_lazy_settle_read(engine, &step);
-	stn_lock_leave(&process->pool_lock, mask);
+	return !alone;
 }
 
 /* True if reads of a mapping have not got on for longer than the time limit. */
@@ -250,6 +289,17 @@ static bool is_stuck(const struct stn_lazy *lazy, uint64_t now)
 	       now - lazy->moved_at > lazy->plan.timeout;
 }
 
+/* True once the mapping is in the registry, or has been. Pool lock held. */
+static bool is_published(struct stn_lazy *lazy)
+{
+	uintptr_t at = (uintptr_t)lazy->plan.memory, end = at + lazy->plan.length;
+	struct stn_region region;
+
+	for (; !lazy->published && stn_region_find(at, end, &region); at = region.end)
+		lazy->published = region.lazy == lazy->id;
+	return lazy->published;
+}
+
 /* Looks after one mapping: places what need not be kept back, ends it, or gives it up. */
 static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 {
@@ -258,39 +308,49 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 	bool complete = stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT];
 	bool flush = lazy->counts[STN_UNIT_KEPT] && (lazy->flush || complete);
 	bool stuck = is_stuck(lazy, stn_sys_clock(CLOCK_MONOTONIC));
-	bool over, wake = lazy->wake;
+	bool settled, over, wake = lazy->wake;
 
 	lazy->flush = lazy->wake = false;
-	over = stn_lazy_left(lazy) == 0 && !lazy->running && !lazy->surrendering;
+	settled = is_published(lazy) && stn_lazy_left(lazy) == 0 && !lazy->surrendering;
+	over = settled && !lazy->running;
 	stn_lock_leave(&process->pool_lock, mask);
 	stn_lazy_draw(lazy);
 	if (wake)
 		stn_lazy_wake(lazy, 0, lazy->units);
 	if (flush)
 		stn_lazy_place_kept(engine, lazy);
-	if (stuck)
-		stn_lazy_surrender(engine, lazy, STN_ABANDONED_TIMEOUT);
+	if (lazy->published && (stuck || engine->deaf))
+		stn_lazy_surrender(engine, lazy,
+				   stuck ? STN_ABANDONED_TIMEOUT : STN_DECLINED_NO_THREAD);
+	if (settled && !lazy->plain)
+		stn_lazy_make_plain(engine, lazy);
 	if (over)
 		stn_lazy_end(engine, lazy);
 }
 
-/* True if something is going on that the thread is not told of when it ends: reads, and what has
- * come to its end since it was looked at. Pool lock held. */
-static bool is_busy(const struct stn_lazy_engine *engine)
+/*
+ * When to look again, in ms; -1: when told. The thread is not told when reads end, nor of what has
+ * come to its end since it was looked at. Pool lock held.
+ */
+static int next_look(const struct stn_lazy_engine *engine)
 {
-	if (engine->running || stn_lazy_has_reads(engine))
-		return true;
+	int wait = engine->running || stn_lazy_has_reads(engine) ? TICK : -1;
+
 	for (uint32_t i = 0; i < STN_LAZIES; i++) {
 		const struct stn_lazy *lazy = engine->lazies[i];
 
-		if (lazy && stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT])
-			return true;
+		if (!lazy)
+			continue;
+		if (!lazy->published)
+			wait = TICK;
+		else if (stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT])
+			return lazy->surrendered ? TICK : SOON;
 	}
-	return false;
+	return wait;
 }
 
-/* Looks after all mappings; false if there are none left. *busy: look again soon. */
-static bool look_around(struct stn_lazy_engine *engine, bool *busy)
+/* Looks after all mappings; false if there are none left. *wait: ms until the next look. */
+static bool look_around(struct stn_lazy_engine *engine, int *wait)
 {
 	struct stn_process *process = stn_process_peek();
 	uint64_t mask;
@@ -299,9 +359,10 @@ static bool look_around(struct stn_lazy_engine *engine, bool *busy)
 	for (uint32_t i = 0; i < STN_LAZIES; i++)
 		if (engine->lazies[i])
 			look_after(engine, engine->lazies[i]);
-	find_readers(engine);
+	if (!find_readers(engine))
+		go_deaf(engine, -EAGAIN);
 	mask = stn_lock_enter(&process->pool_lock);
-	*busy = is_busy(engine);
+	*wait = next_look(engine);
 	left = engine->count != 0;
 	if (!left)
 		end_serving(engine);
@@ -309,25 +370,36 @@ static bool look_around(struct stn_lazy_engine *engine, bool *busy)
 	return left;
 }
 
+/* Waits for something to happen and answers it. */
+static void wait_for_faults(struct stn_lazy_engine *engine, int wait)
+{
+	const int interrupted = -EINTR;
+	struct epoll_event events[8];
+	long count;
+
+	if (engine->deaf) {
+		stn_sys_sleep(TICK * 1000000 / 10);
+		return;
+	}
+	count = stn_sys_call(SYS_epoll_pwait, engine->epoll, (long)events, 8, wait, 0, 0);
+	if (count < 0 && count != interrupted)
+		go_deaf(engine, (int)count);
+	for (long i = 0; i < count; i++) {
+		if (events[i].data.u64 == BELL)
+			answer_bell(engine);
+		else
+			serve_faults(engine, events[i].data.u64);
+	}
+}
+
 void stn_lazy_run_serve(struct stn_lazy_engine *engine)
 {
-	struct epoll_event events[8];
-	bool busy;
+	int rc, wait;
 
-	if (begin_serving(engine) < 0)
-		for (uint32_t i = 0; i < STN_LAZIES; i++)
-			if (engine->lazies[i])
-				stn_lazy_surrender(engine, engine->lazies[i],
-						   STN_DECLINED_NO_THREAD);
-	while (look_around(engine, &busy)) {
-		long count = stn_sys_call(SYS_epoll_pwait, engine->epoll, (long)events, 8,
-					  busy ? TICK : -1, 0, 0);
-
-		for (long i = 0; i < count; i++) {
-			if (events[i].data.u64 == BELL)
-				answer_bell(engine);
-			else
-				serve_faults(engine, events[i].data.u64);
-		}
-	}
+	engine->deaf = false;
+	rc = begin_serving(engine);
+	if (rc < 0)
+		go_deaf(engine, rc);
+	while (look_around(engine, &wait))
+		wait_for_faults(engine, wait);
 }

@@ -148,7 +148,7 @@ uint64_t stn_policy_bytes(const struct stn_facts *facts)
 /* True if the file is read a third time; what a lazily filled mapping reads is not known yet. */
 static bool delivers_too_much(const struct stn_facts *facts)
 {
-	uint64_t more = facts->lazy ? 0 : stn_policy_bytes(facts);
+	uint64_t more = facts->lazy ? 1 : stn_policy_bytes(facts);
 
 	return facts->delivered + more > 2 * facts->file_size;
 }

@@ -22,9 +22,20 @@
 
 struct statfs;
 
+#ifdef STN_INJECT
+/* tests/faults: true if the call is to fail with *instead; may change its third argument. */
+bool stn_inject(long number, long a, long b, long *c, long *instead);
+#endif
+
 /* Makes one system call; returns what the kernel returned, errors as -errno. */
 static inline long stn_sys_call(long number, long a, long b, long c, long d, long e, long f)
 {
+#ifdef STN_INJECT
+	long instead;
+
+	if (stn_inject(number, a, b, &c, &instead))
+		return instead;
+#endif
 #if defined(__x86_64__)
 	long result;
 	register long r10 __asm__("r10") = d;

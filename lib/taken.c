@@ -18,6 +18,7 @@ void stn_taken_collect(struct stn_taken *taken, uintptr_t start, uintptr_t end)
 
 	taken->count = 0;
 	while (stn_region_take(start, end, &piece)) {
+		stn_lazy_await_placed(piece.lazy, piece.start, piece.end);
 		if (taken->count < STN_TAKEN_PIECES)
 			taken->pieces[taken->count++] = piece;
 		else

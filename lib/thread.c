@@ -73,7 +73,12 @@ int stn_thread_start(void *stack_end, void (*entry)(void *), void *argument, int
 	const unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
 				    CLONE_THREAD | CLONE_SYSVSEM | CLONE_PARENT_SETTID |
 				    CLONE_CHILD_CLEARTID;
+#ifdef STN_INJECT
+	long none = 0, instead;
 
+	if (stn_inject(SYS_clone, 0, 0, &none, &instead))
+		return (int)instead;
+#endif
 	return (int)stn_thread_clone(flags, stack_end, tid, tid, entry, argument);
 }
 

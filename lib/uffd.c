@@ -83,13 +83,6 @@ int stn_uffd_register(int fd, void *memory, size_t size)
 	return control(fd, UFFDIO_REGISTER, &wanted);
 }
 
-int stn_uffd_unregister(int fd, void *memory, size_t size)
-{
-	struct uffdio_range range = {(uintptr_t)memory, size};
-
-	return control(fd, UFFDIO_UNREGISTER, &range);
-}
-
 int stn_uffd_read(int fd, uintptr_t *addresses, int most)
 {
 	struct uffd_msg messages[16];
@@ -133,11 +126,13 @@ int stn_uffd_zero(int fd, void *to, size_t size)
 	return control(fd, UFFDIO_ZEROPAGE, &zero);
 }
 
-int stn_uffd_poison(int fd, void *to, size_t size)
+int stn_uffd_poison(int fd, void *to, size_t size, size_t *done)
 {
 	struct poison poison = {.range = {(uintptr_t)to, size}};
+	int rc = control(fd, IOCTL_POISON, &poison);
 
-	return control(fd, IOCTL_POISON, &poison);
+	*done = poison.updated > 0 ? (size_t)poison.updated : 0;
+	return rc;
 }
 
 int stn_uffd_wake(int fd, void *memory, size_t size)

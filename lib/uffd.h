@@ -22,9 +22,9 @@
  */
 int stn_uffd_open(bool *user_only);
 
-/* Has missing pages of anonymous memory served. Both are page multiples. */
+/* Has missing pages of anonymous memory served, until the descriptor is closed. Both are page
+ * multiples. */
 int stn_uffd_register(int fd, void *memory, size_t size);
-int stn_uffd_unregister(int fd, void *memory, size_t size);
 
 /*
  * Reads the addresses of faults that nobody has read yet, at most most of them. Their number, 0 if
@@ -45,8 +45,8 @@ int stn_uffd_copy(int fd, void *to, const void *from, size_t size, size_t *done)
 /* Puts zeroed pages into holes. */
 int stn_uffd_zero(int fd, void *to, size_t size);
 
-/* Makes every touch of a hole a SIGBUS (Linux 6.6). */
-int stn_uffd_poison(int fd, void *to, size_t size);
+/* Makes every touch of a hole a SIGBUS (Linux 6.6); otherwise as stn_uffd_copy. */
+int stn_uffd_poison(int fd, void *to, size_t size, size_t *done);
 
 /* Has the threads that wait for pages of the range look again. Nothing need be mapped there. */
 int stn_uffd_wake(int fd, void *memory, size_t size);

@@ -6,7 +6,6 @@
 #include <sys/auxv.h>
 
 #include "../lib/config.h"
-#include "../lib/lazy.h"
 #include "../lib/stderr.h"
 #include "../lib/survey.h"
 #include "real.h"
@@ -37,10 +36,4 @@ __attribute__((constructor)) static void start(void)
 		}
 	}
 	errno = saved;
-}
-
-/* What has been read lazily and is not complete is only now known. */
-__attribute__((destructor)) static void finish(void)
-{
-	stn_lazy_report_all();
 }

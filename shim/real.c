@@ -7,6 +7,7 @@
 
 #include "../lib/sys.h"
 #include "symbols.h"
+#include "write.h"
 
 /* Turns a raw result into libc's: -1 and errno. */
 static long finish(long result)
@@ -205,4 +206,5 @@ void stn_real_resolve(void)
 	};
 
 	stn_symbols_resolve(wanted, sizeof(wanted) / sizeof(wanted[0]));
+	stn_write_resolve();
 }

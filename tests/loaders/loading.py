@@ -43,7 +43,7 @@ def engaged(result, path):
     """The stats lines of a file's mappings that were replaced as a whole. The path in them is the
     file's own, without links."""
     return [line for line in result.stats
-            if line["event"] == "fill" and line["path"] == str(path)
+            if line["event"] in ("fill", "begin") and line["path"] == str(path)
             and decision(line) == "engaged"]
 
 

@@ -36,21 +36,19 @@ def test_torch_imported_after_the_header(mounted):
 
 
 def test_slices(mounted):
-    """Slices come from the same one copy."""
+    """Slices come from the same one copy; of what is not asked for little is read."""
     server = mounted("mixed")
     path = server.mountpoint / MIXED
     _, result, counters = both(server, "safe_open_slices.py", path)
     assert engaged(result, path), result.stats
-    read_once(counters, MIXED, mixed_size())
+    assert counters["bytes"] <= 0.65 * mixed_size()
+    assert counters["buffered_bytes"] == 0
 
 
 @pytest.mark.parametrize("framework", ["pt", "np"])
 @pytest.mark.parametrize("what", ["keys", "shapes"])
 def test_metadata_only(mounted, what, framework):
-    """Names and shapes cost the header and at most 1 MiB, as long as nothing maps the data.
-
-    For torch the extension itself maps the file a second time, for the data, before safe_open
-    returns; an eager fill cannot know that nobody will look at it, but it reads the file once."""
+    """Names and shapes cost the header and at most 1 MiB."""
     server = mounted("mixed")
     path = server.mountpoint / MIXED
     bare, _ = load("safe_open_metadata.py", framework, what, path, preload=False)
@@ -58,9 +56,8 @@ def test_metadata_only(mounted, what, framework):
     under, result = load("safe_open_metadata.py", framework, what, path)
     header = 8 + int.from_bytes((data.path("mixed") / MIXED).read_bytes()[:8], "little")
     assert under == bare
-    assert [decision(line) for line in result.stats][:1] == ["engaged:header-peek"], result.stats
-    whole = (data.path("mixed") / MIXED).stat().st_size if framework == "pt" else 0
-    assert server.stats()["bytes"] <= whole + header + MIB
+    assert {decision(line) for line in result.stats} == {"engaged"}, result.stats
+    assert server.stats()["bytes"] <= header + MIB
 
 
 def test_reopened_for_every_tensor(mounted):
@@ -71,7 +68,6 @@ def test_reopened_for_every_tensor(mounted):
     assert engaged(result, path), result.stats
     assert any(decision(line) == "declined:reread" for line in result.stats), result.stats
     assert counters["direct_bytes"] <= 2 * mixed_size() + 100 * MIB // 8
-    assert filled(result, path) <= 2 * mixed_size() + 100 * MIB // 8
 
 
 def test_eager_fills_peeks(mounted):

