@@ -163,3 +163,68 @@ def make_sharded_llama(directory, total_bytes, shards=1, seed=0):
             raise RuntimeError(f"{written} shards instead of {shards}")
 
     return cached(directory, ("llama", total_bytes, shards, seed), make)
+
+
+def _gguf_vocabulary(writer, size):
+    """A vocabulary of bytes."""
+    tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(size - 3)]
+    writer.add_vocab_size(size)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * size)
+    writer.add_token_types([2, 3, 3] + [6] * (size - 3))
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+
+
+def _gguf_shapes(hidden, layers, vocabulary):
+    """The names and shapes of a Llama's tensors; vectors are norms."""
+    shapes = {"token_embd": (vocabulary, hidden), "output_norm": (hidden,),
+              "output": (vocabulary, hidden)}
+    block = {"attn_norm": (hidden,), "ffn_norm": (hidden,), "attn_q": (hidden, hidden),
+             "attn_k": (hidden, hidden), "attn_v": (hidden, hidden),
+             "attn_output": (hidden, hidden), "ffn_gate": (4 * hidden, hidden),
+             "ffn_up": (4 * hidden, hidden), "ffn_down": (hidden, 4 * hidden)}
+    for number in range(layers):
+        shapes.update({f"blk.{number}.{name}": shape for name, shape in block.items()})
+    return {name + ".weight": shape for name, shape in shapes.items()}
+
+
+def _gguf_tensor(generator, shape):
+    """Ones for a norm, else small random numbers in half precision."""
+    if len(shape) == 1:
+        return numpy.ones(shape, numpy.float32)
+    bits = numpy.frombuffer(generator.bytes(2 * math.prod(shape)), "<u2")
+    bits = (bits & numpy.uint16(0x83FF)) | numpy.uint16(0x2400)
+    return bits.view(numpy.float16).reshape(shape)
+
+
+def make_gguf(path, total_bytes, hidden=1024, vocabulary=128, seed=0):
+    """A GGUF file with a Llama of random weights in half precision, about total_bytes, and a tiny
+    vocabulary; returns its path."""
+
+    def make(new):
+        from gguf import GGUFWriter
+
+        generator = numpy.random.default_rng(seed)
+        layers = max(1, round(total_bytes / (32 * hidden * hidden)))
+        writer = GGUFWriter(str(new), "llama")
+        writer.add_context_length(256)
+        writer.add_embedding_length(hidden)
+        writer.add_block_count(layers)
+        writer.add_feed_forward_length(4 * hidden)
+        writer.add_head_count(hidden // 64)
+        writer.add_head_count_kv(hidden // 64)
+        writer.add_rope_dimension_count(64)
+        writer.add_layer_norm_rms_eps(1e-5)
+        writer.add_file_type(1)
+        _gguf_vocabulary(writer, vocabulary)
+        for name, shape in _gguf_shapes(hidden, layers, vocabulary).items():
+            writer.add_tensor(name, _gguf_tensor(generator, shape))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    return cached(path, ("gguf", total_bytes, hidden, vocabulary, seed), make)

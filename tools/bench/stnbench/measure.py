@@ -16,6 +16,8 @@ from stnbench.mounts import Unavailable, disk, testfs
 # Python, torch and what they keep; a limit is set above that.
 PROGRAM_MEMORY = 700 << 20
 SAMPLES_KEPT = 120
+# Loaders that hold two copies for a time.
+TWICE = ("whole", "pretrained-read")
 
 
 def say(text):
@@ -78,7 +80,8 @@ class Course:
     def _warm(self, spec):
         """Just before the clock starts: touches free memory for the cell, not more than there is,
         and brings the files into the page cache where they should be hot."""
-        size = (2 * self.files.size * self.scenario.processes) + (256 << 20)
+        copies = 2.2 if self.scenario.convert or spec["load"] in TWICE else 1.2
+        size = int(copies * self.files.size * self.scenario.processes) + (256 << 20)
         cache.warm_memory(min(size, int(cache.available() * 0.8)))
         for path in spec["paths"] if self.scenario.hot else ():
             with open(path, "rb", buffering=0) as file:
