@@ -67,7 +67,8 @@ class Course:
 
     def spec(self, contestant):
         """What a child is told."""
-        names = data.in_form(self.directory, contestant.form)
+        is_gguf = contestant.group == "ceiling" and self.files.kind == "gguf"
+        names = data.in_form(self.directory, "gguf" if is_gguf else contestant.form)
         return {"load": contestant.load, "consume": self.scenario.consume,
                 "convert": self.scenario.convert, "no_uffd": contestant.no_uffd,
                 "paths": [str(self.mount.directory / name) for name in names]}
