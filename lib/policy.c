@@ -9,6 +9,9 @@
 #include "fs.h"
 #include "page.h"
 
+#define LAZY_LEAST ((uint64_t)1 << 20)	/* bytes; what is smaller is read in one go */
+#define LAZY_NEED  ((uint64_t)64 << 20) /* bytes to begin with */
+
 /* One decision's two words. */
 static const struct {
 	const char *verb, *reason;
@@ -159,6 +162,24 @@ uint64_t stn_policy_bytes(const struct stn_facts *facts)
 	uint64_t left = facts->file_size - facts->offset;
 
 	return facts->length < left ? facts->length : left;
+}
+
+uint64_t stn_policy_need(const struct stn_facts *facts)
+{
+	uint64_t bytes = stn_policy_bytes(facts);
+
+	return facts->lazy && !facts->unified ? stn_min(bytes, LAZY_NEED) : bytes;
+}
+
+bool stn_policy_suits_lazy(const struct stn_facts *facts, enum stn_lazy_kind kind)
+{
+	const int at_once = MAP_POPULATE | MAP_LOCKED;
+
+	if (facts->fill == STN_FILL_EAGER || facts->flags & at_once ||
+	    facts->mlock != STN_MLOCK_OFF || facts->io == STN_IO_BUFFERED ||
+	    stn_policy_bytes(facts) <= LAZY_LEAST)
+		return false;
+	return kind == STN_LAZY_FULL || (kind == STN_LAZY_USER_ONLY && facts->prot == PROT_READ);
 }
 
 /* True if the file is read a third time; what a lazily filled mapping reads is not known yet. */
