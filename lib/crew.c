@@ -128,7 +128,7 @@ struct stn_source *stn_crew_victim(struct stn_crew *crew, bool need_record, uint
 	for (unsigned i = 0; i < STN_CREW_SOURCES; i++) {
 		struct stn_source *source = &crew->sources[i];
 
-		open += source->claimed;
+		open += source->claimed + source->copy_claimed;
 		if (source->users == 0 && source->claimed && !source->closing &&
 		    (!oldest || source->last_use < oldest->last_use))
 			oldest = source;

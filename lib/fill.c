@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "fill_step.h"
+#include "fs.h"
 #include "page.h"
 #include "process.h"
 #include "sys.h"
@@ -87,7 +88,16 @@ static bool next_step(struct stn_fill *fill, struct stn_step *step)
 		step->lane = source->claimed++;
 		return true;
 	}
+	/* After the others: where that drops what is cached it will not be found any more. */
 	if (source->opened < source->claimed)
+		return false;
+	if (fill->cached && !source->copy_claimed) {
+		source->copy_claimed = true;
+		step->kind = STN_FILL_OPEN;
+		step->lane = STN_FILL_COPY_LANE;
+		return true;
+	}
+	if (fill->cached && !source->copy_opened)
 		return false;
 	if (claim_read(fill, step))
 		return true;
@@ -141,8 +151,14 @@ static bool claim(struct stn_job *job, struct stn_step *step)
 static void settle_open(struct stn_fill *fill, const struct stn_step *step)
 {
 	struct stn_source *source = fill->source;
-	uint64_t bit = (uint64_t)1 << step->lane;
+	uint64_t bit;
 
+	if (step->lane == STN_FILL_COPY_LANE) {
+		source->copy_fd = (int)step->result;
+		source->copy_opened = true;
+		return;
+	}
+	bit = (uint64_t)1 << step->lane;
 	source->fds[step->lane] = (int)step->result;
 	source->opened++;
 	if (step->detail)
@@ -243,8 +259,11 @@ static bool settle(struct stn_job *job, const struct stn_step *step)
 	if (step->kind == STN_FILL_CHECK && step->result < 0)
 		fill->error = (int)step->result;
 	over = fill->running == 0 && (fill->error || fill->checked);
-	if (over)
+	if (over) {
 		leave_source(fill);
+		fill->direct_bytes -= stn_min(fill->copied_bytes, fill->direct_bytes);
+		fill->buffered_bytes += fill->copied_bytes;
+	}
 	return over;
 }
 
@@ -276,7 +295,8 @@ static void cut_lanes(struct stn_fill *fill)
 {
 	const struct stn_fill_plan *plan = &fill->plan;
 	uint64_t most = stn_min(plan->threads, STN_SOURCE_FDS);
-	uint64_t count = stn_max(1, stn_min(plan->length / LANE_LEAST, most));
+	uint64_t pieces = (plan->length + LANE_LEAST - 1) / LANE_LEAST;
+	uint64_t count = stn_max(1, stn_min(pieces, most));
 	uint64_t size = stn_round_up((plan->length + count - 1) / count, LANE_LEAST);
 	uint64_t end = plan->offset + plan->length;
 
@@ -294,6 +314,24 @@ static void cut_lanes(struct stn_fill *fill)
 	fill->job.width = (uint32_t)count;
 }
 
+/* True if some of the file is in the page cache, by a look at a few of its pages. */
+static bool is_cached(const struct stn_fill_plan *plan)
+{
+	const uint64_t looks = 16;
+	unsigned char page = 0;
+
+	if (!plan->keeper || !plan->owned_file || !plan->want_direct || !plan->want_buffered)
+		return false;
+	for (uint64_t i = 0; i < looks && !(page & 1); i++) {
+		uint64_t at = plan->length * (2 * i + 1) / (2 * looks);
+
+		at -= at % stn_page_size();
+		if (stn_fs_resident(plan->keeper + at, stn_page_size(), &page) != 0)
+			return false;
+	}
+	return page & 1;
+}
+
 struct stn_fill *stn_fill_make(const struct stn_fill_plan *plan, uint64_t budget_left)
 {
 	static const struct stn_job_type type = {claim, stn_fill_step_run, settle, abandon,
@@ -305,6 +343,7 @@ struct stn_fill *stn_fill_make(const struct stn_fill_plan *plan, uint64_t budget
 	fill->plan = *plan;
 	fill->budget_left = budget_left;
 	fill->job.reads = true;
+	fill->cached = is_cached(plan);
 	cut_lanes(fill);
 	return fill;
 }

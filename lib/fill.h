@@ -69,6 +69,8 @@ struct stn_fill {
 	uint64_t settled;	 /* bytes read or given up; pool lock */
 	uint64_t direct_bytes;	 /* pool lock */
 	uint64_t buffered_bytes; /* pool lock */
+	uint64_t copied_bytes;	 /* of direct_bytes, from the page cache; atomic */
+	bool cached;		 /* some of it is in the page cache */
 	uint64_t budget_left;	 /* what the last look at the budget left; racy on purpose */
 	uint64_t unchecked;	 /* bytes since that look */
 	bool turn;		 /* a thread has the turn, see fill_step.c; atomic */

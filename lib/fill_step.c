@@ -11,6 +11,7 @@
 #define MIB	     ((uint64_t)1 << 20)
 #define LOOK_CLOSELY (1024 * MIB) /* with less memory than this left look at it for every MiB */
 #define TAKE_TURNS   (128 * MIB)  /* with less than this one thread reads at a time */
+#define GAP_LEAST    (256u << 10) /* read between pieces that are cached */
 #define PIECE_LEAST  (128u << 10) /* of what is given up after an I/O error */
 
 static void run_close(const struct stn_source *victim)
@@ -18,14 +19,17 @@ static void run_close(const struct stn_source *victim)
 	for (uint32_t i = 0; i < victim->opened; i++)
 		if (victim->fds[i] >= 0)
 			stn_sys_close(victim->fds[i]);
+	if (victim->copy_opened && victim->copy_fd >= 0)
+		stn_sys_close(victim->copy_fd);
 }
 
 static void run_open(const struct stn_fill *fill, struct stn_step *step)
 {
 	const struct stn_fill_plan *plan = &fill->plan;
+	bool copy = step->lane == STN_FILL_COPY_LANE;
 	bool direct;
 
-	step->result = stn_source_open(plan->path, &plan->identity, plan->want_direct,
+	step->result = stn_source_open(plan->path, &plan->identity, plan->want_direct && !copy,
 				       plan->want_buffered, &direct);
 	step->detail = step->result >= 0 && direct;
 }
@@ -85,13 +89,11 @@ static bool over_budget(struct stn_fill *fill, uint64_t length)
 	return is_short(fill, length) && wait_for_memory(fill, length);
 }
 
-/* Reads one range into its place. Bytes or -errno. */
-static ssize_t read_range(struct stn_fill *fill, struct stn_step *step, uint64_t offset,
-			  uint64_t length)
+/* Reads one range into its place through one of the lane's descriptors. Bytes or -errno. */
+static ssize_t read_file(struct stn_fill *fill, uint32_t index, uint64_t offset, uint64_t length)
 {
 	const struct stn_fill_plan *plan = &fill->plan;
 	struct stn_source *source = fill->source;
-	uint32_t index = stn_fill_descriptor(fill, step->lane);
 	uint64_t bit = (uint64_t)1 << index;
 	bool direct = (__atomic_load_n(&source->direct, __ATOMIC_RELAXED) & bit) != 0;
 	uint64_t at = offset - plan->offset;
@@ -110,6 +112,47 @@ static ssize_t read_range(struct stn_fill *fill, struct stn_step *step, uint64_t
 	if (!direct)
 		__atomic_fetch_and(&source->direct, ~bit, __ATOMIC_RELAXED);
 	return got;
+}
+
+/*
+ * Reads the first run of a range: copies it if it is cached, else reads it, and not less than some
+ * requests' worth. Bytes or -errno.
+ */
+static ssize_t read_run(struct stn_fill *fill, uint32_t index, uint64_t offset, uint64_t length)
+{
+	const struct stn_fill_plan *plan = &fill->plan;
+	uint64_t at = offset - plan->offset, run, copied;
+	bool cached;
+
+	run = stn_source_run(plan->keeper + at, length, &cached);
+	copied = cached ? stn_source_copy(fill->source->copy_fd, plan->memory + at, run, offset,
+					  plan->fuse)
+			: 0;
+	__atomic_fetch_add(&fill->copied_bytes, copied, __ATOMIC_RELAXED);
+	if (copied)
+		return (ssize_t)copied;
+	return read_file(fill, index, offset, stn_min(stn_max(run, GAP_LEAST), length));
+}
+
+/* Reads one range into its place. Bytes or -errno. */
+static ssize_t read_range(struct stn_fill *fill, const struct stn_step *step, uint64_t offset,
+			  uint64_t length)
+{
+	uint32_t index = stn_fill_descriptor(fill, step->lane);
+	uint64_t done = 0;
+
+	if (!fill->cached || fill->source->copy_fd < 0)
+		return read_file(fill, index, offset, length);
+	while (done < length) {
+		ssize_t got = read_run(fill, index, offset + done, length - done);
+
+		if (got < 0)
+			return got;
+		if (got == 0)
+			break;
+		done += (uint64_t)got;
+	}
+	return (ssize_t)done;
 }
 
 uint64_t stn_fill_piece(uint64_t length)

@@ -15,6 +15,9 @@ enum stn_fill_step_kind {
 	STN_FILL_CHECK,	  /* checks that the file is still the same version */
 };
 
+/* The lane of the STN_FILL_OPEN for the descriptor that cached blocks are copied through. */
+#define STN_FILL_COPY_LANE STN_SOURCE_FDS
+
 /* Does a step and sets its result. No lock held; blocks as the file system does. */
 void stn_fill_step_run(struct stn_job *job, struct stn_step *step);
 

@@ -206,6 +206,35 @@ static bool find_cached(int fd, uint64_t offset, size_t length,
 	return probe_pages(fd, offset, length, pages);
 }
 
+size_t stn_source_run(char *mapping, size_t length, bool *cached)
+{
+	unsigned char pages[1024];
+	size_t page = stn_page_size(), count, i = 0;
+
+	length = stn_min(length, sizeof(pages) * page);
+	count = (length + page - 1) / page;
+	*cached = false;
+	if (stn_fs_resident(mapping, length, pages) != 0)
+		return length;
+	*cached = pages[0] & 1;
+	while (i < count && (pages[i] & 1) == (pages[0] & 1))
+		i++;
+	return stn_min(i * page, length);
+}
+
+size_t stn_source_copy(int fd, void *memory, size_t length, uint64_t offset, bool fuse)
+{
+	struct iovec one = {memory, length};
+	/* FUSE refuses reads that must not wait. There a page that the kernel drops at this very
+	 * moment is read in again. */
+	long got = stn_sys_call(SYS_preadv2, fd, (long)&one, 1, (long)offset, 0,
+				fuse ? 0 : RWF_NOWAIT);
+
+	if (got <= 0)
+		return 0;
+	return (size_t)got < length ? (size_t)got / stn_page_size() * stn_page_size() : length;
+}
+
 ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t offset,
 				 const struct stn_source_cache *cache)
 {

@@ -26,6 +26,9 @@ struct stn_source {
 	uint32_t opened;   /* descriptors opened */
 	uint64_t last_use; /* for replacing the oldest */
 	int fds[STN_SOURCE_FDS];
+	bool copy_claimed; /* the descriptor for what is cached is opened or being opened */
+	bool copy_opened;
+	int copy_fd; /* buffered; -errno where it could not be had */
 };
 
 /* What to do with the page cache after a buffered read. */
@@ -63,6 +66,19 @@ bool stn_source_is_file(int fd, const struct stn_identity *identity);
  */
 ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, size_t wanted,
 			uint64_t offset);
+
+/*
+ * The first run of a mapping, some MiB at most, that is cached as a whole or not at all. mapping:
+ * PROT_NONE will do; its residency can be asked for (see stn_fs_resident), else nothing is cached.
+ * Bytes.
+ */
+size_t stn_source_run(char *mapping, size_t length, bool *cached);
+
+/*
+ * Copies what stn_source_run has found cached, through a buffered descriptor. Nothing is read into
+ * the page cache. Returns bytes, a page multiple or length; 0 also where it cannot be done.
+ */
+size_t stn_source_copy(int fd, void *memory, size_t length, uint64_t offset, bool fuse);
 
 /* Reads length bytes through a buffered descriptor, with the page cache left as it was. */
 ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t offset,

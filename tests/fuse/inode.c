@@ -16,6 +16,19 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct inode *table[BUCKETS];
+static unsigned repeat = 1;
+
+/* Sets how often files of whole pages are shown over. Must be called before the first request. */
+void inode_start(unsigned times)
+{
+	repeat = times;
+}
+
+/* Returns how often a file of that size is shown. */
+static uint64_t times_shown(off_t size)
+{
+	return size % sysconf(_SC_PAGESIZE) == 0 ? repeat : 1;
+}
 
 /* Returns the path of name below parent, allocated. */
 static char *join(const char *parent, const char *name)
@@ -89,13 +102,43 @@ struct inode *inode_lookup(struct inode *parent, const char *name)
 	return fd < 0 ? NULL : intern(fd, join(parent->path, name));
 }
 
+/* Makes the attributes of a regular file those that the mount shows. */
+static void change_attributes(const struct inode *inode, struct stat *attributes)
+{
+	attributes->st_size *= (off_t)times_shown(attributes->st_size);
+	fault_change_attributes(inode->path, attributes);
+}
+
 /* Fills *attributes as the mount shows them. Returns 0 or an errno. */
 int inode_stat(struct inode *inode, struct stat *attributes)
 {
 	if (fstatat(inode->path_fd, "", attributes, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0)
 		return errno;
 	if (S_ISREG(attributes->st_mode))
-		fault_change_attributes(inode->path, attributes);
+		change_attributes(inode, attributes);
+	return 0;
+}
+
+/* Maps the file as often as it is shown, end to end. Returns MAP_FAILED or the address. */
+static void *map_shown(int fd, size_t size, uint64_t times)
+{
+	char *map = mmap(NULL, size * times, PROT_READ, MAP_SHARED, fd, 0);
+
+	for (uint64_t i = 1; map != MAP_FAILED && i < times; i++)
+		if (mmap(map + i * size, size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    MAP_FAILED)
+			return MAP_FAILED;
+	return map;
+}
+
+/* Sets *size to what the file has now, as often as it is shown. Returns 0 or an errno. */
+int inode_data_size(const struct inode *inode, uint64_t *size)
+{
+	struct stat attributes;
+
+	if (fstat(inode->data_fd, &attributes) != 0)
+		return errno;
+	*size = (uint64_t)attributes.st_size * times_shown(attributes.st_size);
 	return 0;
 }
 
@@ -105,6 +148,7 @@ static int open_locked(struct inode *inode)
 {
 	char link[32];
 	struct stat attributes;
+	uint64_t times;
 	void *map;
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", inode->path_fd);
@@ -113,10 +157,11 @@ static int open_locked(struct inode *inode)
 		return errno;
 	if (fstat(inode->data_fd, &attributes) != 0 || attributes.st_size == 0)
 		return 0;
-	map = mmap(NULL, (size_t)attributes.st_size, PROT_READ, MAP_SHARED, inode->data_fd, 0);
+	times = times_shown(attributes.st_size);
+	map = map_shown(inode->data_fd, (size_t)attributes.st_size, times);
 	if (map != MAP_FAILED) {
 		inode->map = map;
-		inode->map_size = (uint64_t)attributes.st_size;
+		inode->map_size = (uint64_t)attributes.st_size * times;
 	}
 	return 0;
 }

@@ -22,9 +22,11 @@ struct inode {
 	struct counter_file counter;
 };
 
+void inode_start(unsigned repeat);
 struct inode *inode_open_root(const char *source);
 struct inode *inode_lookup(struct inode *parent, const char *name);
 int inode_stat(struct inode *inode, struct stat *attributes);
 int inode_open_data(struct inode *inode);
+int inode_data_size(const struct inode *inode, uint64_t *size);
 
 #endif

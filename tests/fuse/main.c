@@ -137,6 +137,7 @@ static int start(const struct options *options)
 		fprintf(stderr, "stn-testfs: %s: %s\n", options->control, strerror(-error));
 		return -1;
 	}
+	inode_start(options->repeat);
 	ops_start(options, root);
 	if (start_session(options) != 0)
 		return -1;

@@ -19,6 +19,7 @@ enum option_id {
 	OPTION_THREADS,
 	OPTION_MAX_BACKGROUND,
 	OPTION_MAX_READAHEAD,
+	OPTION_REPEAT,
 	OPTION_ATTR_TIMEOUT,
 	OPTION_ENTRY_TIMEOUT,
 	OPTION_FSNAME,
@@ -39,6 +40,7 @@ static const struct option LONG_OPTIONS[] = {
 	{"threads", required_argument, NULL, OPTION_THREADS},
 	{"max-background", required_argument, NULL, OPTION_MAX_BACKGROUND},
 	{"max-readahead", required_argument, NULL, OPTION_MAX_READAHEAD},
+	{"repeat", required_argument, NULL, OPTION_REPEAT},
 	{"attr-timeout", required_argument, NULL, OPTION_ATTR_TIMEOUT},
 	{"entry-timeout", required_argument, NULL, OPTION_ENTRY_TIMEOUT},
 	{"fsname", required_argument, NULL, OPTION_FSNAME},
@@ -59,6 +61,7 @@ static const char USAGE[] =
 	"  --threads N         most requests served at once (32)\n"
 	"  --max-background N  asynchronous requests the kernel keeps in flight (12)\n"
 	"  --max-readahead B   bytes\n"
+	"  --repeat N          files of whole pages are N times as long: the same bytes again\n"
 	"  --attr-timeout S, --entry-timeout S   the kernel's caches (60)\n"
 	"  --keep-cache        FOPEN_KEEP_CACHE    --direct-io   FOPEN_DIRECT_IO\n"
 	"  --invalidate        notify_inval_inode inside each READ, before it is answered\n"
@@ -106,6 +109,9 @@ static int set_number(struct options *options, int id, const char *text)
 		return 0;
 	case OPTION_MAX_READAHEAD:
 		options->max_readahead = (unsigned)value;
+		return 0;
+	case OPTION_REPEAT:
+		options->repeat = value < 1 ? 1 : (unsigned)value;
 		return 0;
 	case OPTION_ATTR_TIMEOUT:
 		options->attr_timeout = value;
@@ -166,6 +172,7 @@ int options_parse(struct options *options, int argc, char **argv)
 
 	*options = (struct options){
 		.threads = 32,
+		.repeat = 1,
 		.attr_timeout = 60,
 		.entry_timeout = 60,
 		.fsname = "stn-testfs",

@@ -17,6 +17,7 @@ struct options {
 	unsigned threads;
 	unsigned max_background; /* 0 = the kernel's */
 	unsigned max_readahead;	 /* bytes, 0 = the kernel's */
+	unsigned repeat;	 /* times that a file is shown over */
 	double attr_timeout;
 	double entry_timeout;
 	const char *fsname;

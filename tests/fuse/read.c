@@ -62,12 +62,12 @@ static uint64_t due_time(uint64_t size)
 /* Returns how many bytes there are to deliver. limit is where the file ends by the faults. */
 static uint64_t clamp(const struct read_request *read, uint64_t limit)
 {
-	struct stat attributes;
 	uint64_t end;
 
-	if (fstat(read->inode->data_fd, &attributes) != 0)
+	if (inode_data_size(read->inode, &end) != 0)
 		return 0;
-	end = (uint64_t)attributes.st_size < limit ? (uint64_t)attributes.st_size : limit;
+	if (end > limit)
+		end = limit;
 	if (read->offset >= end)
 		return 0;
 	return end - read->offset < read->size ? end - read->offset : read->size;

@@ -249,6 +249,17 @@ def test_bandwidth_is_shared_by_all_reads(source):
         assert 0.24 <= time.monotonic() - began < 2
 
 
+def test_file_of_whole_pages_is_repeated(tmp_path):
+    """The same bytes end to end, also in a read across the end of one copy; other files once."""
+    pages = bytes(range(256)) * 16 * 300
+    (tmp_path / "pages").write_bytes(pages)
+    (tmp_path / "odd").write_bytes(b"odd")
+    with FuseServer(tmp_path, repeat=3) as server:
+        assert (server.mountpoint / "pages").stat().st_size == 3 * len(pages)
+        assert (server.mountpoint / "pages").read_bytes() == 3 * pages
+        assert (server.mountpoint / "odd").read_bytes() == b"odd"
+
+
 def test_background_requests_are_limited_as_asked(source):
     """The kernel splits one large direct read into 1 MiB requests, 12 at once unless told."""
     with open(source / "a.bin", "ab") as file:

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plots of the report, as PNG files."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as pyplot  # noqa: E402
+
+from stnbench.contestants import CONTESTANTS  # noqa: E402
+
+MIB, GIB = 1 << 20, 1 << 30
+COLOURS = {"ours": "#1b7f4b", "peer": "#4c78a8", "stock": "#9a9a9a", "ceiling": "#d9a441"}
+
+
+def save(figure, path):
+    """Writes a figure; without the date of its making, so that equal figures are equal files."""
+    figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def bars(scenario, path):
+    """Seconds of each contestant of a scenario: median, with a line from least to most."""
+    found = sorted(scenario["contestants"].items(), key=lambda item: item[1]["seconds"]["median"])
+    names = [CONTESTANTS[name].title for name, _ in found]
+    values = [one["seconds"] for _, one in found]
+    middle = [value["median"] for value in values]
+    spread = [[value["median"] - value["min"] for value in values],
+              [value["max"] - value["median"] for value in values]]
+    figure, axes = pyplot.subplots(figsize=(8, 0.9 + 0.27 * len(found)))
+    axes.barh(names, middle, xerr=spread, capsize=2,
+              color=[COLOURS[CONTESTANTS[name].group] for name, _ in found])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds")
+    axes.set_title(f"{scenario['title']}, {scenario['size'] / GIB:g} GiB", fontsize=10)
+    for place, value in enumerate(middle):
+        axes.annotate(f" {value:.2f}", (values[place]["max"], place), va="center", fontsize=7)
+    axes.margins(x=0.1)
+    save(figure, path)
+
+
+def lines(scenarios, path, label, title, logarithmic=True):
+    """Throughput over the x of scenarios, a line for each contestant in at least two of them."""
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    names = [name for name in CONTESTANTS
+             if sum(name in one["contestants"] for one in scenarios) > 1]
+    for name in names:
+        points = [(one["x"], one["contestants"][name]["bytes"]["median"] / GIB
+                   / one["contestants"][name]["seconds"]["median"])
+                  for one in scenarios if name in one["contestants"]]
+        group = CONTESTANTS[name].group
+        axes.plot(*zip(*points), marker="o", markersize=3, label=CONTESTANTS[name].title,
+                  linewidth=2 if group == "ours" else 1,
+                  linestyle={"ceiling": ":", "stock": "--"}.get(group, "-"))
+    if logarithmic:
+        axes.set_xscale("symlog" if any(one["x"] == 0 for one in scenarios) else "log",
+                        **({"linthresh": 0.1} if any(one["x"] == 0 for one in scenarios) else {}))
+    axes.set_yscale("log")
+    axes.set_xlabel(label)
+    axes.set_ylabel("GiB/s")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, path)
+
+
+def over_threads(scenarios, path):
+    """Throughput of the library over its threads, a line for each scenario."""
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    for one in scenarios:
+        points = sorted((int(name.removeprefix("eager-t")), found["bytes"]["median"] / GIB
+                         / found["seconds"]["median"])
+                        for name, found in one["contestants"].items()
+                        if name.startswith("eager-t"))
+        axes.plot(*zip(*points), marker="o", label=one["title"].split(", ")[1])
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("STSHIM_THREADS")
+    axes.set_ylabel("GiB/s")
+    axes.set_title("Throughput of the library over its threads", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    save(figure, path)
+
+
+def memory(scenario, path):
+    """Anonymous and file memory over time, a panel for each contestant."""
+    found = [(name, one) for name, one in scenario["contestants"].items()
+             if len(one["samples"]) > 1 and CONTESTANTS[name].group != "ceiling"]
+    columns = 4
+    figure, panels = pyplot.subplots(-(-len(found) // columns), columns, squeeze=False,
+                                     figsize=(11, 2.1 * -(-len(found) // columns)), sharey=True)
+    for panel in panels.flat[len(found):]:
+        panel.set_axis_off()
+    for panel, (name, one) in zip(panels.flat, found):
+        times, anonymous, file = zip(*one["samples"])
+        panel.stackplot(times, [value / GIB for value in anonymous],
+                        [value / GIB for value in file], labels=("anonymous", "page cache"),
+                        colors=(COLOURS["ours"], COLOURS["ceiling"]))
+        panel.axhline(scenario["size"] / GIB, color="black", linewidth=0.5, linestyle=":")
+        panel.set_title(CONTESTANTS[name].title, fontsize=7)
+        panel.tick_params(labelsize=6)
+    panels[0][0].legend(fontsize=6)
+    panels[0][0].set_ylabel("GiB", fontsize=7)
+    figure.supxlabel("seconds", fontsize=8)
+    figure.suptitle(f"Memory over time: {scenario['title']}", fontsize=10)
+    figure.tight_layout()
+    save(figure, path)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured: files, where they are, and who loads them."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from stnbench import mounts
+from stnbench.contestants import FIO
+from stnbench.data import GIB, MIB, Data
+
+# Fixed for every mount of our server; the values a kernel would choose by itself.
+SERVER = {"threads": 32, "max_background": 12, "max_readahead": 128 << 10}
+
+
+def fuse(**options):
+    """Our FUSE server with options over the fixed ones."""
+    return partial(mounts.testfs, **{**SERVER, **options})
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """quick and few are data and contestants of --quick; without few it takes no part in that.
+    consume: touch a byte of each page, or copy every byte. x: its place on the axis of a plot."""
+
+    title: str
+    mount: object
+    data: Data
+    contestants: tuple
+    quick: Data = None
+    few: tuple = ()
+    processes: int = 1
+    consume: str = "touch"
+    convert: bool = False
+    hot: bool = False
+    limit: int = None
+    x: float = None
+
+
+OURS = ("auto", "eager")
+PEERS = ("pread", "whole", "numpy", "prefetch", "cattensors", "fastsafetensors", "runai-1",
+         "runai-4", "runai-16", "flashpack", "flashpack-mmap", "tensorizer")
+EVERYONE = ("stock", *OURS, "lazy", "eager-set", "reads", "reads-whole", "numpy-auto", *PEERS, *FIO, "plain", "memcpy")
+BEST = ("fastsafetensors", "runai-16")
+FIO_1M = ("fio-psync-1m", "fio-libaio-1m")
+FEW = (*OURS, *BEST, *FIO_1M)
+REAL = ("stock", *OURS, "fastsafetensors", "runai-16", *FIO)
+REAL_FEW = ("stock", *OURS, "fio-psync-1m")
+ONE = Data(GIB)
+HALF = Data(GIB // 2)
+BF16 = Data(GIB, dtype="BF16")
+CAP = 1_000_000_000
+
+
+def latency():
+    """Our server at four latencies, and with a bandwidth cap."""
+    for name, delay, quick, few in (("0ms", 0, ONE, ("stock", *OURS, *BEST)),
+                                    ("0.2ms", 0.2, ONE, FEW),
+                                    ("2ms", 2, ONE, ("stock", *OURS, *BEST, *FIO)),
+                                    ("20ms", 20, HALF, FEW)):
+        yield name, Scenario(f"FUSE server, {delay} ms a request", fuse(delay_ms=delay), ONE,
+                             EVERYONE, quick, few, x=delay)
+    yield "cap", Scenario("FUSE server, 1 GB/s", fuse(delay_ms=0.2, bandwidth=CAP), ONE, EVERYONE,
+                          HALF, FEW)
+
+
+def real():
+    """Real FUSE file systems; what they read from is in the page cache below."""
+    for name, mount in (("bindfs", mounts.bindfs),
+                        ("mergerfs-off", partial(mounts.mergerfs, cache_files="off")),
+                        ("mergerfs-full", partial(mounts.mergerfs, cache_files="full")),
+                        ("squashfuse", mounts.squashfuse), ("sshfs", mounts.sshfs),
+                        ("rclone", mounts.rclone)):
+        yield name, Scenario(name, mount, ONE, REAL, Data(GIB // 4), REAL_FEW)
+
+
+def on_disk():
+    """The disk of the build directory, and page caches that hold the file."""
+    who = ("stock", "always", "always-eager", "uma", "uma-eager", *FIO)
+    few = ("stock", "always", "always-eager", "fio-psync-16m", "fio-libaio-16m")
+    yield "disk-cold", Scenario("local disk, cold", mounts.disk, ONE, who, ONE, few)
+    yield "disk-hot", Scenario("local disk, in the page cache, every byte copied", mounts.disk, ONE,
+                               ("stock", "always", "always-eager", "uma", "uma-eager", "memcpy"),
+                               HALF, ("stock", "always", "always-eager"), consume="copy", hot=True)
+    yield "fuse-hot", Scenario("FUSE with kept cache, in the page cache, every byte copied",
+                               fuse(delay_ms=2, keep_cache=True), ONE, ("stock", *OURS, *BEST),
+                               HALF, ("stock", *OURS), consume="copy", hot=True)
+
+
+def sizes():
+    """From 1 to 12 GiB; the larger ones are one GiB over and over, to fit into memory twice."""
+    for gib, quick in ((1, True), (4, False), (12, True)):
+        data = Data(gib * GIB, repeat=gib)
+        yield f"size-{gib}", Scenario(
+            f"FUSE server, 2 ms, {gib} GiB", fuse(delay_ms=2, repeat=gib), data,
+            (*OURS, "fastsafetensors", "fio-psync-16m"), data if quick else None,
+            OURS if quick else (), x=gib)
+
+
+def shards():
+    """The same server, from one file to many."""
+    for count in (1, 5, 50, 500):
+        size = max(GIB, count * 4 * MIB)
+        yield f"shards-{count}", Scenario(
+            f"FUSE server, 2 ms, {count} shards", fuse(delay_ms=2),
+            Data(size, tensor=min(4 * MIB, size // count), shards=count),
+            ("stock", *OURS, *BEST, "fio-psync-1m"),
+            Data(125 * 4 * MIB, shards=125) if count == 500 else None,
+            ("stock", *OURS) if count == 500 else (), x=count)
+
+
+def tensors():
+    """Tensors from 4 KiB to 256 MiB."""
+    for kib in (4, 64, 1024, 16384, 262144):
+        size = GIB // 4 if kib == 4 else GIB
+        yield f"tensor-{kib}k", Scenario(f"FUSE server, 2 ms, tensors of {kib} KiB",
+                                         fuse(delay_ms=2), Data(size, tensor=kib << 10),
+                                         ("stock", *OURS, *BEST), x=kib)
+
+
+def threads():
+    """The library with 1 to 32 threads."""
+    for name, delay in (("0ms", 0), ("2ms", 2), ("20ms", 20)):
+        yield f"threads-{name}", Scenario(
+            f"FUSE server, {delay} ms, threads of the library", fuse(delay_ms=delay), ONE,
+            tuple(f"eager-t{n}" for n in (1, 2, 4, 8, 16, 32)))
+
+
+def processes():
+    """Several processes on one file at once."""
+    for count in (1, 2, 4):
+        yield f"processes-{count}", Scenario(
+            f"FUSE server, 2 ms, {count} at once", fuse(delay_ms=2), ONE,
+            ("stock", *OURS, *BEST, *FIO_1M),
+            HALF if count != 2 else None,
+            (*OURS, *FIO_1M) if count != 2 else (), processes=count)
+
+
+def others():
+    """Limits, conversion, and loaders of other programs."""
+    yield "limit", Scenario("FUSE server, 2 ms, control group of 1.5 times the file",
+                            fuse(delay_ms=2), ONE, ("stock", *OURS, *BEST), limit=3 * GIB // 2)
+    yield "limit-tight", Scenario("FUSE server, 2 ms, control group of 0.75 of the file",
+                                  fuse(delay_ms=2), ONE, ("stock", *OURS), limit=3 * GIB // 4)
+    yield "float32", Scenario("FUSE server, 2 ms, bfloat16 loaded as float32", fuse(delay_ms=2),
+                              BF16, ("stock", *OURS, "prefetch", *BEST), convert=True)
+    yield "load-transformers", Scenario(
+        "FUSE server, 2 ms, transformers from_pretrained, 5 shards", fuse(delay_ms=2),
+        Data(GIB, shards=5, kind="llama"),
+        ("pretrained", "pretrained-read", "pretrained-auto", "pretrained-eager",
+         "pretrained-reads", "plain"))
+    yield "load-diffusers", Scenario(
+        "FUSE server, 2 ms, diffusers from_pretrained, 4 shards", fuse(delay_ms=2),
+        Data(GIB, shards=4, kind="dit"),
+        ("diffusers", "diffusers-parallel", "diffusers-auto", "plain"))
+    yield "load-llama.cpp", Scenario(
+        "FUSE server, 2 ms, llama.cpp", fuse(delay_ms=2), Data(GIB, kind="gguf"),
+        ("llama-map", "llama-read", "llama-auto", "llama-reads", "plain"))
+
+
+GROUPS = (latency, real, on_disk, sizes, shards, tensors, threads, processes, others)
+SCENARIOS = {name: scenario for group in GROUPS for name, scenario in group()}
