@@ -67,10 +67,13 @@ void stn_staging_put(struct stn_staging *staging, char *first, unsigned blocks)
 /* Drops runs of free slots. */
 static void clean(char *base, const uint8_t *used)
 {
-	for (unsigned i = 0; i < STN_STAGING_SLOTS; i++)
-		if (!used[i])
-			stn_sys_madvise(base + i * STN_STAGING_BLOCK, STN_STAGING_BLOCK,
-					MADV_DONTNEED);
+	for (unsigned first = 0, end; first < STN_STAGING_SLOTS; first = end + 1) {
+		for (end = first; end < STN_STAGING_SLOTS && !used[end];)
+			end++;
+		if (end > first)
+			stn_sys_madvise(base + first * STN_STAGING_BLOCK,
+					(end - first) * STN_STAGING_BLOCK, MADV_DONTNEED);
+	}
 }
 
 void stn_staging_clean(struct stn_staging *staging)
