@@ -115,7 +115,7 @@ static void go_forwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t u
 {
 	uint64_t length = unit + STN_AHEAD_UNIT - run->first;
 	uint64_t share = window(length), end = unit + share;
-	uint64_t limit = end_of_tensor(ahead, run->first);
+	uint64_t limit = end_of_tensor(ahead, ahead->confined ? unit : run->first);
 	bool inside = ahead->tensors && limit > unit;
 
 	if (share >= WHOLE)
@@ -144,6 +144,8 @@ static void go_backwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t 
 	plan->from = stn_min(unit, stn_max(minus(plan->to, DEMAND), start));
 	plan->from -= plan->from % STN_AHEAD_UNIT;
 	start -= start % (window(length) >= WHOLE ? 2 * MIB : STN_AHEAD_UNIT);
+	if (ahead->confined && ahead->tensors)
+		start = plan->from;
 	plan->ahead_to = stn_min(run->low, plan->from);
 	plan->ahead_from = stn_min(start, plan->ahead_to);
 	if (plan->ahead_to > plan->ahead_from)
@@ -256,7 +258,7 @@ void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_
 		begin(ahead, unit, plan);
 	else
 		carry_on(ahead, run, unit, plan);
-	if (ahead->random)
+	if (ahead->random || (ahead->confined && ahead->tensors))
 		return;
 	sweep_on(ahead, unit, plan);
 	ask_for_the_rest(ahead, plan);

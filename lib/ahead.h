@@ -19,6 +19,8 @@
  * and as much again beyond, after eight such touches, or 48 MiB, or two dozen tensors in any order,
  * everything. So that this does not take a round trip for each, the first touch of a tensor of a
  * file has the heads of the next seven read along with it, once, which are kept back as markers.
+ *
+ * Confined, nothing is read beyond the tensor that is gone into, where it is known where they are.
  */
 #ifndef STN_AHEAD_H
 #define STN_AHEAD_H
@@ -56,8 +58,9 @@ struct stn_ahead {
 	uint32_t begun; /* such touches in a row, in any order */
 	struct stn_tensors *tensors;	 /* where tensors begin, by the caller; NULL: unknown */
 	uint64_t heads[STN_AHEAD_HEADS]; /* units kept back until they are touched; or UINT64_MAX */
-	bool random;			 /* the program said that it goes about at random */
-	bool all;			 /* everything has been asked for */
+	bool confined; /* nothing is read beyond the tensor that is gone into; by the caller */
+	bool random;   /* the program said that it goes about at random */
+	bool all;      /* everything has been asked for */
 	struct stn_run runs[STN_AHEAD_RUNS];
 };
 

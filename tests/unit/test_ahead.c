@@ -6,6 +6,7 @@
 
 #include "ahead.h"
 #include "names.h"
+#include "page.h"
 #include "tensors.h"
 
 static struct stn_ahead ahead;
@@ -154,6 +155,31 @@ START_TEST(heads)
 }
 END_TEST
 
+/* Confined, neither sweeps nor long runs lead beyond the tensor. */
+START_TEST(confined)
+{
+	start_tensors(4 * MIB);
+	ahead.confined = true;
+	for (uint64_t at = 0; at < 1024 * MIB; at += 4 * MIB) {
+		touch(at);
+		ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+	}
+	ck_assert(!plan.heads);
+	start_tensors(4 * MIB);
+	ahead.confined = true;
+	for (uint64_t at = 0; at < 1024 * MIB; at += STN_AHEAD_UNIT) {
+		uint64_t end = at - at % (4 * MIB) + 4 * MIB + STN_AHEAD_UNIT;
+
+		touch(at);
+		ck_assert_uint_le(stn_max(plan.to, plan.ahead_to), end);
+	}
+	for (uint64_t at = 1024 * MIB - 1; at > 600 * MIB; at -= STN_AHEAD_UNIT) {
+		touch(at);
+		ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+	}
+}
+END_TEST
+
 /* A run stays in its tensor, which is read to its end if that is near. */
 START_TEST(tensor_ends)
 {
@@ -297,6 +323,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tcase, sweep_grows);
 	tcase_add_test(tcase, small_tensors);
 	tcase_add_test(tcase, heads);
+	tcase_add_test(tcase, confined);
 	tcase_add_test(tcase, tensor_ends);
 	tcase_add_test(tcase, little_is_read_beyond);
 	tcase_add_test(tcase, long_runs);
