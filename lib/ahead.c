@@ -9,6 +9,7 @@
 #define NEAR	MIB	   /* a touch so close to a run carries it on */
 #define DEMAND	MIB	   /* read at once when a run is carried on */
 #define CERTAIN (48 * MIB) /* a run so long is not going to stop soon */
+#define WHOLE	(8 * MIB)  /* a window so long ends with a huge page: two reads would break it up */
 #define NOWHERE UINT64_MAX
 
 void stn_ahead_start(struct stn_ahead *ahead, uint64_t size)
@@ -94,8 +95,11 @@ static void go_forwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t u
 			struct stn_ahead_plan *plan)
 {
 	uint64_t length = unit + STN_AHEAD_UNIT - run->first;
-	uint64_t end = stn_min(unit + window(length), ahead->size);
+	uint64_t share = window(length), end = unit + share;
 
+	if (share >= WHOLE)
+		end = stn_round_up(end, 2 * MIB);
+	end = stn_min(end, ahead->size);
 	plan->from = unit;
 	plan->to =
 		stn_min(stn_max(unit + STN_AHEAD_UNIT, stn_min(unit + DEMAND, end)), ahead->size);
@@ -115,7 +119,7 @@ static void go_backwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t 
 	plan->to = stn_min(unit + STN_AHEAD_UNIT, ahead->size);
 	plan->from = stn_min(unit, stn_max(minus(plan->to, DEMAND), start));
 	plan->from -= plan->from % STN_AHEAD_UNIT;
-	start -= start % STN_AHEAD_UNIT;
+	start -= start % (window(length) >= WHOLE ? 2 * MIB : STN_AHEAD_UNIT);
 	plan->ahead_to = stn_min(run->low, plan->from);
 	plan->ahead_from = stn_min(start, plan->ahead_to);
 	if (plan->ahead_to > plan->ahead_from)

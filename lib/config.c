@@ -8,14 +8,14 @@
 struct stn_config stn_config;
 
 /* How a value is written. */
-enum value_kind { CHOICE, NUMBER, SIZE, DURATION, MEMORY, TEXT };
+enum value_kind { CHOICE, NUMBER, SIZE, SIZE_OR_OFF, DURATION, MEMORY, TEXT };
 
 /* One variable. */
 struct row {
 	struct stn_config_row shown;
 	enum value_kind kind;
-	size_t offset;		    /* of the field in struct stn_config */
-	uint64_t least, most;	    /* of a NUMBER or SIZE; most = buffer size of a TEXT */
+	size_t offset;	      /* of the field in struct stn_config */
+	uint64_t least, most; /* of a NUMBER, SIZE or SIZE_OR_OFF; most = buffer size of a TEXT */
 	const char *const *choices; /* of a CHOICE, in the order of its enum, NULL at the end */
 };
 
@@ -62,6 +62,12 @@ static const struct row table[] = {
 	 0,
 	 NULL},
 	{{"STSHIM_HUGEPAGES", "auto", "auto or off"}, CHOICE, FIELD(huge_pages), 0, 0, huges},
+	{{"STSHIM_READ_MIN", "1M", "64K to 1G, or off"},
+	 SIZE_OR_OFF,
+	 FIELD(read_min),
+	 64 << 10,
+	 1 << 30,
+	 NULL},
 	{{"STSHIM_LOG", "off", "off, error, warn, info or debug"},
 	 CHOICE,
 	 FIELD(log_level),
@@ -88,13 +94,21 @@ static bool parse_choice(const struct row *row, const char *value, uint64_t *out
 static bool parse_bounded(const struct row *row, const char *value, uint64_t *out)
 {
 	uint64_t parsed;
-	bool good = row->kind == SIZE ? stn_text_size(value, strlen(value), &parsed)
-				      : stn_text_number(value, strlen(value), &parsed);
+	bool good = row->kind == NUMBER ? stn_text_number(value, strlen(value), &parsed)
+					: stn_text_size(value, strlen(value), &parsed);
 
 	if (!good || parsed < row->least || parsed > row->most)
 		return false;
 	/* Reads and staging are cut into whole pages of any page size up to 64 KiB. */
-	*out = row->kind == SIZE ? parsed & ~(uint64_t)0xffff : parsed;
+	*out = row->kind == NUMBER ? parsed : parsed & ~(uint64_t)0xffff;
+	return true;
+}
+
+static bool parse_size_or_off(const struct row *row, const char *value, uint64_t *out)
+{
+	if (strcmp(value, "off") != 0)
+		return parse_bounded(row, value, out);
+	*out = STN_READ_OFF;
 	return true;
 }
 
@@ -157,6 +171,8 @@ static bool parse_row(const struct row *row, const char *value, struct stn_confi
 	case NUMBER:
 	case SIZE:
 		return parse_bounded(row, value, (uint64_t *)(void *)field);
+	case SIZE_OR_OFF:
+		return parse_size_or_off(row, value, (uint64_t *)(void *)field);
 	case DURATION:
 		return parse_duration(value, (uint64_t *)(void *)field);
 	case MEMORY:

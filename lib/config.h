@@ -19,6 +19,8 @@ enum stn_mlock_mode { STN_MLOCK_OFF, STN_MLOCK_TRY, STN_MLOCK_REQUIRE };
 enum stn_huge_mode { STN_HUGE_AUTO, STN_HUGE_OFF };
 enum stn_log_level { STN_LOG_OFF, STN_LOG_ERROR, STN_LOG_WARN, STN_LOG_INFO, STN_LOG_DEBUG };
 
+#define STN_READ_OFF UINT64_MAX /* STSHIM_READ_MIN=off: no read is served anywhere */
+
 /* How STSHIM_MEMORY was written. */
 enum stn_memory_kind { STN_MEMORY_AUTO, STN_MEMORY_SIZE, STN_MEMORY_PERCENT };
 
@@ -36,6 +38,7 @@ struct stn_config {
 	uint64_t mlock;	       /* enum stn_mlock_mode */
 	uint64_t timeout; /* nanoseconds without progress before a fill is abandoned; 0 = never */
 	uint64_t huge_pages;	 /* enum stn_huge_mode */
+	uint64_t read_min;	 /* bytes of the smallest read served off FUSE, or STN_READ_OFF */
 	uint64_t log_level;	 /* enum stn_log_level */
 	uint64_t progress;	 /* 1: draw a bar on stderr */
 	char files[4096];	 /* colon-separated globs of model names */

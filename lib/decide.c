@@ -49,6 +49,8 @@ static void look_at_call(struct stn_engagement *e)
 
 	facts->mode = stn_config.mode;
 	facts->fill = stn_config.fill;
+	facts->io = stn_config.io;
+	facts->mlock = stn_config.mlock;
 	facts->file_systems = stn_config.file_systems;
 	facts->prot = e->call->prot;
 	facts->flags = e->call->flags;
@@ -130,17 +132,6 @@ static void ask_budget(const struct stn_engagement *e, const struct stn_process 
 	stn_budget_decide(&e->survey->view, &use, need, verdict);
 }
 
-/* The memory that must be there when the program gets its mapping. On unified memory a program
- * copies all of what it has mapped: there it is the whole. */
-static uint64_t first_need(const struct stn_engagement *e, bool peek)
-{
-	uint64_t bytes = stn_policy_bytes(&e->facts);
-
-	if (peek)
-		return STN_PEEK_FIRST;
-	return e->facts.lazy && !e->survey->unified ? stn_min(bytes, STN_LAZY_NEED) : bytes;
-}
-
 /*
  * The last look, at what other threads of the process change: the decision and what it takes are
  * one step, so that threads that map at the same moment see each other.
@@ -150,7 +141,7 @@ static enum stn_decision decide_and_reserve(struct stn_engagement *e, bool peek)
 	struct stn_process *process = stn_process_get();
 	bool lazy = e->facts.lazy;
 	uint64_t bytes = stn_policy_bytes(&e->facts), mask;
-	uint64_t need = first_need(e, peek);
+	uint64_t need = peek ? STN_PEEK_FIRST : stn_policy_need(&e->facts);
 	struct stn_budget_verdict verdict;
 	enum stn_decision decision;
 

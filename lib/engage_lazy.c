@@ -9,21 +9,12 @@
 #include "sys.h"
 #include "text.h"
 
-#define LEAST ((uint64_t)1 << 20) /* bytes; what is smaller is read in one go */
-
 bool stn_engagement_suits_lazy(const struct stn_engagement *e)
 {
-	const int at_once = MAP_POPULATE | MAP_LOCKED;
-	enum stn_lazy_kind kind;
-
-	if (stn_config.fill == STN_FILL_EAGER || e->not_lazy || e->call->flags & at_once ||
-	    stn_config.mlock != STN_MLOCK_OFF || stn_config.io == STN_IO_BUFFERED ||
-	    stn_lazy_will_be_locked())
+	if (e->not_lazy || stn_lazy_will_be_locked() ||
+	    !stn_policy_suits_lazy(&e->facts, STN_LAZY_FULL))
 		return false;
-	if (stn_policy_bytes(&e->facts) <= LEAST)
-		return false;
-	kind = stn_lazy_probe();
-	return kind == STN_LAZY_FULL || (kind == STN_LAZY_USER_ONLY && e->call->prot == PROT_READ);
+	return stn_policy_suits_lazy(&e->facts, stn_lazy_probe());
 }
 
 static void plan_lazy(const struct stn_engagement *e, struct stn_lazy_plan *plan)

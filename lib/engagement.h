@@ -10,7 +10,6 @@
 #include "policy.h"
 #include "survey.h"
 
-#define STN_LAZY_NEED  (64u << 20)  /* memory that must be there for a lazily filled mapping */
 #define STN_PEEK_FIRST (128u << 10) /* read of a header whose length is not known yet */
 
 struct stn_engagement {

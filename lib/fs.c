@@ -3,7 +3,11 @@
 
 #include <string.h>
 
+#include "page.h"
 #include "sys.h"
+
+#define WINDOWS	     64 /* of a file that are looked at, of so many pages each */
+#define WINDOW_PAGES 1024
 
 /* A file system's name and f_type; where a type has several names the first is the one shown. */
 static const struct {
@@ -91,4 +95,32 @@ bool stn_fs_listed(const char *list, uint64_t magic)
 int stn_fs_resident(void *address, size_t length, unsigned char *pages)
 {
 	return stn_sys_mincore(address, length, pages);
+}
+
+/* True if nearly all pages of a mapped piece of a file are cached. */
+static bool has_pages(char *address, uint64_t length)
+{
+	unsigned char pages[WINDOW_PAGES];
+	uint64_t count = (length + stn_page_size() - 1) / stn_page_size(), cached = 0;
+
+	if (stn_fs_resident(address, length, pages) < 0)
+		return false;
+	for (uint64_t i = 0; i < count; i++)
+		cached += pages[i] & 1;
+	return cached >= count - count / 16;
+}
+
+bool stn_fs_cached(int fd, uint64_t size)
+{
+	uint64_t window = WINDOW_PAGES * stn_page_size();
+	uint64_t step = stn_max(stn_round_up(size / WINDOWS, stn_page_size()), window);
+	char *mapping = stn_sys_mmap(NULL, size, PROT_NONE, MAP_SHARED, fd, 0);
+	bool all = size > 0;
+
+	if (stn_sys_failed(mapping))
+		return false;
+	for (uint64_t at = 0; all && at < size; at += step)
+		all = has_pages(mapping + at, stn_min(window, size - at));
+	stn_sys_munmap(mapping, size);
+	return all;
 }

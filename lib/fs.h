@@ -34,4 +34,10 @@ bool stn_fs_known(const char *name, size_t length);
  */
 int stn_fs_resident(void *address, size_t length, unsigned char *pages);
 
+/*
+ * True if the page cache has nearly all of a file of size bytes, by a look at 64 places at most. fd
+ * is any descriptor of it that may read; see above whose files can be asked about.
+ */
+bool stn_fs_cached(int fd, uint64_t size);
+
 #endif

@@ -8,6 +8,7 @@
 
 #include "config.h"
 #include "fs.h"
+#include "page.h"
 #include "pool.h"
 #include "stderr.h"
 #include "sys.h"
@@ -194,6 +195,14 @@ static uint64_t rate(uint64_t bytes, uint64_t nanoseconds)
 	return nanoseconds / 1000 ? bytes / 10 / (nanoseconds / 1000) : 0;
 }
 
+/* Of what was read, which of a lazily filled mapping may be little; 0 if nothing was. */
+static uint64_t read_rate(const struct stn_record *record)
+{
+	uint64_t read = record->direct_bytes + record->buffered_bytes;
+
+	return rate(stn_min(read, record->bytes), record->elapsed);
+}
+
 static void write_log(const struct stn_record *record)
 {
 	char buffer[LINE_SIZE];
@@ -211,7 +220,7 @@ static void write_log(const struct stn_record *record)
 		stn_text_add(&line, " in ");
 		stn_text_add_fraction(&line, record->elapsed / (SECOND / 1000), 3);
 		stn_text_add(&line, " s, ");
-		stn_text_add_fraction(&line, rate(record->bytes, record->elapsed), 2);
+		stn_text_add_fraction(&line, read_rate(record), 2);
 		stn_text_add(&line, " GB/s, ");
 		stn_text_add_number(&line, record->threads);
 		stn_text_add(&line, record->threads == 1 ? " thread" : " threads");
@@ -265,12 +274,9 @@ static void add_figures(struct stn_text *line, const struct stn_record *record)
 	add_key(line, "seconds");
 	stn_text_add_fraction(line, record->elapsed / 1000, 6);
 	add_key(line, "gb_per_s");
-	stn_text_add_fraction(line,
-			      record->direct_bytes + record->buffered_bytes
-				      ? rate(record->bytes, record->elapsed)
-				      : 0,
-			      2);
+	stn_text_add_fraction(line, read_rate(record), 2);
 	add_number(line, "threads", record->threads);
+	add_number(line, "requests", record->requests);
 	add_number(line, "direct_bytes", record->direct_bytes);
 	add_number(line, "buffered_bytes", record->buffered_bytes);
 	add_number(line, "returned_bytes", record->returned_bytes);

@@ -17,15 +17,17 @@
 
 /* One line's worth. */
 struct stn_record {
-	const char *event; /* "map" (left to the kernel), "fill", "begin" and "end" (lazy) or "return" */
-	const char *path;  /* of the file; may be empty */
+	/* "map" (left to the kernel), "fill", "begin" and "end" (lazy), "read" or "return" */
+	const char *event;
+	const char *path;	      /* of the file; may be empty */
 	struct stn_identity identity; /* of the file */
 	uint64_t file_system;	      /* f_type */
 	enum stn_decision decision;
-	bool observed;	  /* STSHIM_MODE=observe: it would be so */
-	uint64_t bytes;	  /* of the mapping */
-	uint64_t elapsed; /* nanoseconds of the whole call */
-	unsigned threads; /* that read at once */
+	bool observed;	   /* STSHIM_MODE=observe: it would be so */
+	uint64_t bytes;	   /* of the mapping */
+	uint64_t elapsed;  /* nanoseconds of the whole call */
+	unsigned threads;  /* that read at once */
+	uint64_t requests; /* of a read event */
 	uint64_t direct_bytes, buffered_bytes;
 	uint64_t returned_bytes;	    /* given back to the file's own mapping */
 	uint64_t huge_bytes;		    /* in huge pages */

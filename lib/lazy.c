@@ -135,8 +135,6 @@ static struct stn_lazy_engine *make_engine(void)
 		return NULL;
 	}
 	stn_sys_madvise(page, stn_page_size(), MADV_DONTFORK);
-	/* A child that ran no handlers (_Fork) has its parent's. */
-	memset(stn_lazy_fork_table, 0, sizeof(stn_lazy_fork_table));
 	stn_lazy_forget_all();
 	engine->bell_page = page;
 	engine->bell = engine->epoll = -1;
@@ -191,6 +189,7 @@ void stn_lazy_unlink(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 
 void stn_lazy_forget_all(void)
 {
+	memset(stn_lazy_fork_table, 0, sizeof(stn_lazy_fork_table));
 	atomic_store(&live, 0);
 }
 

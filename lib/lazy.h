@@ -39,15 +39,7 @@ struct stn_lazy_plan {
 	uint64_t timeout;	  /* nanoseconds without progress; 0 = wait for ever */
 };
 
-/* Which kind of userfaultfd this process gets. */
-enum stn_lazy_kind {
-	STN_LAZY_UNKNOWN, /* nobody has asked yet */
-	STN_LAZY_NONE,
-	STN_LAZY_USER_ONLY, /* system calls that touch a hole fail */
-	STN_LAZY_FULL,
-};
-
-/* What is known of that. A relaxed load. */
+/* What is known of the kind of userfaultfd that this process gets. A relaxed load. */
 enum stn_lazy_kind stn_lazy_kind(void);
 
 /* Finds it out, on a thread of the pool. No lock held. */
@@ -98,6 +90,12 @@ void stn_lazy_expect_random(uintptr_t start, uintptr_t end, bool random);
 
 /* Bytes that are missing of all mappings. Pool lock held. */
 uint64_t stn_lazy_holes(void);
+
+/*
+ * The program is about to give [start, end) another access: what becomes the file's own mapping at
+ * the same moment gets it too, and so does a child. No lock held.
+ */
+void stn_lazy_reprotect(uintptr_t start, uintptr_t end, int prot);
 
 /*
  * The three moments of a fork. A child inherits what is filled; the holes in it become the file's

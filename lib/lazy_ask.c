@@ -67,7 +67,11 @@ void stn_lazy_cut(uint32_t id, uintptr_t start, uintptr_t end)
 
 		units_of(lazy, start, end, &first, &count);
 		cut(lazy, first, count);
-		lazy->wake = lazy->published = true;
+		lazy->published = true;
+		if (lazy->wake_from == lazy->wake_to)
+			lazy->wake_from = first;
+		lazy->wake_from = (uint32_t)stn_min(lazy->wake_from, first);
+		lazy->wake_to = (uint32_t)stn_max(lazy->wake_to, first + count);
 	}
 	stn_lock_leave(&process->pool_lock, mask);
 	if (lazy)
@@ -240,6 +244,50 @@ void stn_lazy_expect_random(uintptr_t start, uintptr_t end, bool random)
 
 		if (lazy)
 			lazy->ahead.random = random;
+		stn_lock_leave(&process->pool_lock, mask);
+	}
+}
+
+/* Remembers another access of a part, instead of those that it covers. The oldest goes if there is
+ * no room. Pool lock held. */
+static void note_access(struct stn_lazy *lazy, uintptr_t start, uintptr_t end, int prot)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < lazy->accesses; i++) {
+		const struct stn_lazy_access *old = &lazy->access[i];
+
+		if (old->start < start || old->end > end)
+			lazy->access[kept++] = *old;
+	}
+	if (kept == STN_LAZY_ACCESSES)
+		memmove(lazy->access, lazy->access + 1, --kept * sizeof(lazy->access[0]));
+	lazy->access[kept++] = (struct stn_lazy_access){start, end, prot};
+	lazy->accesses = kept;
+}
+
+void stn_lazy_restore_access(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end)
+{
+	for (uint32_t i = 0; i < lazy->accesses; i++) {
+		const struct stn_lazy_access *access = &lazy->access[i];
+		uintptr_t from = stn_max(start, access->start), to = stn_min(end, access->end);
+
+		if (from < to)
+			stn_sys_mprotect((void *)from, to - from, access->prot);
+	}
+}
+
+void stn_lazy_reprotect(uintptr_t start, uintptr_t end, int prot)
+{
+	struct stn_process *process = stn_lazy_any() ? stn_process_get() : NULL;
+	struct stn_region piece;
+
+	for (; process && stn_region_find(start, end, &piece); start = piece.end) {
+		uint64_t mask = stn_lock_enter(&process->pool_lock);
+		struct stn_lazy *lazy = stn_lazy_find(process->lazy, piece.lazy);
+
+		if (lazy)
+			note_access(lazy, piece.start, piece.end, prot);
 		stn_lock_leave(&process->pool_lock, mask);
 	}
 }

@@ -37,6 +37,11 @@ void stn_lazy_end(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 	struct stn_process *process = stn_process_peek();
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
 
+	/* Somebody may have begun to write its record. */
+	if (lazy->running) {
+		stn_lock_leave(&process->pool_lock, mask);
+		return;
+	}
 	stn_lazy_unlink(engine, lazy);
 	for (uint32_t i = 0; i < STN_LAZIES; i++)
 		if (!engine->ended[i]) {

@@ -12,9 +12,10 @@
 #include "process.h"
 #include "staging.h"
 
-#define STN_LAZIES     256u /* mappings at a time; others are filled eagerly */
-#define STN_LAZY_KEPT  32u  /* pieces of a mapping that are read and kept back */
-#define STN_LAZY_BLOCK ((uint64_t)STN_STAGING_BLOCK)
+#define STN_LAZIES	  256u /* mappings at a time; others are filled eagerly */
+#define STN_LAZY_KEPT	  32u  /* pieces of a mapping that are read and kept back */
+#define STN_LAZY_ACCESSES 16u  /* parts of a mapping with another access that are remembered */
+#define STN_LAZY_BLOCK	  ((uint64_t)STN_STAGING_BLOCK)
 
 /* The state of one unit (STN_AHEAD_UNIT bytes) of a mapping. */
 enum stn_unit {
@@ -35,6 +36,12 @@ enum stn_unit {
 struct stn_lazy_piece {
 	uint32_t first, count;
 	char *block; /* their bytes, if they are kept back */
+};
+
+/* A part of a mapping that the program has given another access. */
+struct stn_lazy_access {
+	uintptr_t start, end;
+	int prot;
 };
 
 /* One mapping. Everything under the pool's lock but the plan, and what steps use by themselves. */
@@ -60,7 +67,8 @@ struct stn_lazy {
 	bool recorded;	/* the journal has it */
 	bool to_record; /* the journal is to have it now */
 	bool drawn;	/* a progress bar has been begun */
-	bool wake;	/* parts have gone for which threads may wait */
+	uint32_t wake_from,
+		wake_to; /* units that have gone, for which threads may wait; none: equal */
 	enum stn_decision outcome; /* what the journal will say */
 	uint32_t failures;	   /* units that could not be read */
 	uint64_t header;	   /* bytes of the header that were asked for, 0: none yet */
@@ -73,6 +81,8 @@ struct stn_lazy {
 	uint32_t most_running;
 	struct stn_ahead ahead;
 	struct stn_lazy_piece kept[STN_LAZY_KEPT];
+	struct stn_lazy_access access[STN_LAZY_ACCESSES]; /* in their order */
+	uint32_t accesses;
 	uint8_t *inherited; /* bits: units that a child of the fork in progress has */
 	uint8_t unit[];	    /* enum stn_unit */
 };
@@ -157,6 +167,10 @@ void stn_lazy_place(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 /* Has whoever waits for a piece of a mapping look again. No lock held. */
 void stn_lazy_wake(const struct stn_lazy *lazy, uint32_t first, uint32_t count);
 
+/* Gives what has become the file's own mapping the access that the program has given it. Pool lock
+ * held, or in a child. */
+void stn_lazy_restore_access(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end);
+
 /* Tells whoever waits in stn_lazy_fill. Pool lock held. */
 void stn_lazy_tell(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
 
@@ -187,7 +201,8 @@ struct stn_lazy *stn_lazy_find(const struct stn_lazy_engine *engine, uint32_t id
 /* Takes a mapping out of the table. Pool lock held. */
 void stn_lazy_unlink(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
 
-/* In a child: no mapping is being filled lazily. */
+/* In a child, also of one that ran no handlers (_Fork), which has its parent's table: no mapping is
+ * being filled lazily. */
 void stn_lazy_forget_all(void);
 
 /* Accounts for a read that has ended. Pool lock held. */

@@ -7,6 +7,7 @@
  */
 #include "lazy_engine.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "area.h"
@@ -16,17 +17,39 @@
 
 struct stn_lazy *stn_lazy_fork_table[STN_LAZIES];
 
-/* Calls madvise for what is registered of units [first, end). */
-static void advise(const struct stn_lazy *lazy, uint32_t first, uint32_t end, int advice)
+static bool refused; /* the kernel did, since this was last looked at; pool lock */
+
+/* "Replacements" that leave memory and record as they are: what is called with regions_lock held
+ * cannot be unmapped, or become the file's own mapping, in between. */
+static int inherit(const struct stn_region *piece, int id)
+{
+	if ((int)piece->lazy == id)
+		refused |= stn_sys_madvise((void *)piece->start, piece->end - piece->start,
+					   MADV_DOFORK) < 0;
+	return -EAGAIN;
+}
+
+static int withhold(const struct stn_region *piece, int id)
+{
+	if ((int)piece->lazy == id)
+		stn_sys_madvise((void *)piece->start, piece->end - piece->start, MADV_DONTFORK);
+	return -EAGAIN;
+}
+
+/* Calls one of these for what is registered of units [first, end). False if the kernel has refused
+ * it for some of that. Pool lock held. */
+static bool advise(const struct stn_lazy *lazy, uint32_t first, uint32_t end,
+		   stn_region_replacement *how)
 {
 	uintptr_t at = (uintptr_t)lazy->plan.memory + first * STN_AHEAD_UNIT;
 	uintptr_t limit =
 		at + stn_round_up(stn_lazy_bytes(lazy, first, end - first), stn_page_size());
 	struct stn_region region;
 
+	refused = false;
 	for (; stn_region_find(at, limit, &region); at = region.end)
-		if (region.lazy == lazy->id)
-			stn_sys_madvise((void *)region.start, region.end - region.start, advice);
+		stn_region_replace(region.start, region.end, how, (int)lazy->id, &region);
+	return !refused;
 }
 
 /* Makes the filled units heritable, then marks them. Pool lock held. */
@@ -39,7 +62,11 @@ static void prepare(struct stn_lazy *lazy)
 			i++;
 		if (i == first)
 			continue;
-		advise(lazy, first, i, MADV_DOFORK);
+		/* With too many areas: a child has the file's bytes for what nobody can have stored
+		 * into, and for the rest nothing. */
+		if (!advise(lazy, first, i, inherit) && !(lazy->plan.prot & PROT_WRITE) &&
+		    !lazy->accesses)
+			continue;
 		for (uint32_t unit = first; unit < i; unit++)
 			lazy->inherited[unit / 8] |= (uint8_t)(1 << unit % 8);
 	}
@@ -92,8 +119,12 @@ void stn_lazy_fork_prepare(void)
 	struct stn_process *process = stn_lazy_any() ? stn_process_get() : NULL;
 	uint64_t mask;
 
-	if (!process || !process->lazy)
+	if (!process)
 		return;
+	if (!process->lazy) {
+		stn_lazy_forget_all();
+		return;
+	}
 	await_placed(process);
 	mask = stn_lock_enter(&process->pool_lock);
 	process->lazy->forks++;
@@ -106,7 +137,7 @@ void stn_lazy_fork_prepare(void)
 /* Takes the marks off a mapping and makes all of it unheritable. Pool lock held. */
 static void restore(struct stn_lazy *lazy)
 {
-	advise(lazy, 0, lazy->units, MADV_DONTFORK);
+	advise(lazy, 0, lazy->units, withhold);
 	memset(lazy->inherited, 0, (lazy->units + 7) / 8);
 }
 
@@ -141,10 +172,11 @@ static void fill_up(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end)
 		/* What is mapped there already has been filled since the marks were set, or is a
 		 * stranger's. */
 		place = stn_sys_mmap((void *)piece.start, size, PROT_NONE, flags, -1, 0);
-		if (place == (void *)piece.start)
-			stn_region_replace(piece.start, piece.end, stn_area_give_back,
-					   lazy->plan.prot, &piece);
-		else if (!stn_sys_failed(place))
+		if (place == (void *)piece.start &&
+		    stn_region_replace(piece.start, piece.end, stn_area_give_back, lazy->plan.prot,
+				       &piece))
+			stn_lazy_restore_access(lazy, piece.start, piece.end);
+		else if (place != (void *)piece.start && !stn_sys_failed(place))
 			stn_sys_munmap(place, size);
 	}
 }

@@ -88,7 +88,6 @@ static int put_piece(const struct stn_lazy *lazy, const struct stn_lazy_piece *p
 		if (region.lazy == lazy->id)
 			rc = put(lazy, region.start, piece->block + (region.start - start),
 				 region.end - region.start);
-	stn_uffd_wake(lazy->uffd, (void *)start, end - start);
 	return rc;
 }
 
@@ -142,6 +141,21 @@ static int close_off(const struct stn_region *piece, int prot)
 	return stn_sys_failed(there) ? (int)(intptr_t)there : 0;
 }
 
+/* As stn_region_replace; the program may change the access meanwhile. */
+static bool replace(const struct stn_lazy *lazy, struct stn_region *region,
+		    stn_region_replacement *replacement, int prot)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask;
+
+	if (!stn_region_replace(region->start, region->end, replacement, prot, region))
+		return false;
+	mask = stn_lock_enter(&process->pool_lock);
+	stn_lazy_restore_access(lazy, region->start, region->end);
+	stn_lock_leave(&process->pool_lock, mask);
+	return true;
+}
+
 /*
  * Puts the file's own mapping in the place of what is registered of missing pages that are one area
  * to the kernel; if that cannot be done a touch of them is a SIGBUS. Records may be cut at any
@@ -149,23 +163,15 @@ static int close_off(const struct stn_region *piece, int prot)
  */
 static bool give_missing(struct stn_lazy *lazy, uintptr_t start, uintptr_t end, int prot)
 {
-	struct stn_region region, taken;
+	struct stn_region region, left;
 	bool given = true;
 
 	lazy->returned_bytes += end - start;
 	for (; stn_region_find(start, end, &region); start = region.end) {
-		uintptr_t from = region.start, to = region.end;
-
-		if (region.lazy != lazy->id)
-			continue;
-		if (stn_region_replace(from, to, stn_area_give_back, prot, &taken))
-			region.end = taken.end;
-		else if (copy(lazy, from, NULL, to - from) == 0)
-			continue;
-		else if (stn_region_replace(from, to, close_off, prot, &taken))
-			region.end = taken.end;
-		else
-			given &= !stn_region_find(from, to, &taken);
+		if (region.lazy == lazy->id && !replace(lazy, &region, stn_area_give_back, prot) &&
+		    copy(lazy, region.start, NULL, region.end - region.start) < 0 &&
+		    !replace(lazy, &region, close_off, prot))
+			given &= !stn_region_find(region.start, region.end, &left);
 	}
 	return given;
 }
@@ -245,6 +251,8 @@ void stn_lazy_place(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_PLACING, now);
 	stn_lazy_tell(engine, lazy);
 	stn_lock_leave(&process->pool_lock, mask);
+	/* Not before that: a page may have been dropped again already, which is then repaired. */
+	stn_lazy_wake(lazy, piece->first, piece->count);
 }
 
 /* Takes a piece that is kept back, to be placed; false if there is none. */

@@ -28,29 +28,56 @@ static uint32_t find_unit(const struct stn_lazy *lazy, enum stn_unit state)
 	return found ? (uint32_t)(found - units) : lazy->units;
 }
 
-/* The units from first in the same state, of the same block. */
-static uint32_t count_units(const struct stn_lazy *lazy, uint32_t first)
+/* Widens [*first, *end) as far as the block goes on with units in one of two states. */
+static void widen(const struct stn_lazy *lazy, enum stn_unit one, enum stn_unit other,
+		  uint32_t *first, uint32_t *end)
 {
-	uint32_t limit = (first / UNITS_PER_BLOCK + 1) * UNITS_PER_BLOCK, end = first + 1;
+	uint32_t start = *first - *first % UNITS_PER_BLOCK, limit = start + UNITS_PER_BLOCK;
 
-	while (end < limit && end < lazy->units && lazy->unit[end] == lazy->unit[first])
-		end++;
-	return end - first;
+	while (*first > start && (lazy->unit[*first - 1] == one || lazy->unit[*first - 1] == other))
+		--*first;
+	while (*end < limit && *end < lazy->units &&
+	       (lazy->unit[*end] == one || lazy->unit[*end] == other))
+		++*end;
+}
+
+/* The units to read together with one that is asked for, of the same block: as many as will be read
+ * anyway, for a huge page is filled at once or not at all; but no marker with what is awaited. */
+static void find_piece(const struct stn_lazy *lazy, enum stn_unit state, uint32_t *first,
+		       uint32_t *count)
+{
+	uint32_t end;
+
+	*first = find_unit(lazy, state);
+	end = *first + 1;
+	widen(lazy, state, state, first, &end);
+	if (state == STN_UNIT_QUEUED) {
+		uint32_t from = *first, to = end;
+
+		widen(lazy, STN_UNIT_QUEUED, STN_UNIT_WANTED, &from, &to);
+		if (!stn_ahead_marked(&lazy->ahead, from * STN_AHEAD_UNIT, to * STN_AHEAD_UNIT)) {
+			*first = from;
+			end = to;
+		}
+	}
+	*count = end - *first;
 }
 
 /* Cuts a read of units in a state off a mapping. */
 static bool cut_read(struct stn_lazy_engine *engine, struct stn_lazy *lazy, enum stn_unit state,
 		     struct stn_step *step)
 {
-	uint32_t first = find_unit(lazy, state), count = count_units(lazy, first);
-	bool whole =
-		count == UNITS_PER_BLOCK && stn_lazy_bytes(lazy, first, count) == STN_LAZY_BLOCK;
-	char *block = stn_staging_take(&engine->staging, lazy->plan.huge && whole);
+	uint32_t first, count;
+	char *block;
+	bool whole;
 
+	find_piece(lazy, state, &first, &count);
+	whole = count == UNITS_PER_BLOCK && stn_lazy_bytes(lazy, first, count) == STN_LAZY_BLOCK;
+	block = stn_staging_take(&engine->staging, lazy->plan.huge && whole);
 	if (!block)
 		return false;
-	stn_lazy_turn(lazy, first, count, state,
-		      state == STN_UNIT_QUEUED ? STN_UNIT_AWAITED : STN_UNIT_READING);
+	stn_lazy_turn(lazy, first, count, STN_UNIT_QUEUED, STN_UNIT_AWAITED);
+	stn_lazy_turn(lazy, first, count, STN_UNIT_WANTED, STN_UNIT_READING);
 	lazy->cursor = first;
 	lazy->running++;
 	if (lazy->running > lazy->most_running)

@@ -18,6 +18,10 @@ static void note(const struct stn_lazy *lazy, char *out, size_t size)
 
 	stn_text_start(&text, out, size);
 	stn_text_add(&text, "lazy");
+	if (lazy->read_bytes < lazy->plan.length) {
+		stn_text_add(&text, ", read: ");
+		stn_text_add_bytes(&text, lazy->read_bytes);
+	}
 	if (lazy->outcome == STN_ABANDONED_TIMEOUT) {
 		stn_text_add(&text, ", stopped at offset ");
 		stn_text_add_number(&text, lazy->stuck_at);

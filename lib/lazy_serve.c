@@ -308,15 +308,19 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 	bool complete = stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT];
 	bool flush = lazy->counts[STN_UNIT_KEPT] && (lazy->flush || complete);
 	bool stuck = is_stuck(lazy, stn_sys_clock(CLOCK_MONOTONIC));
-	bool settled, over, wake = lazy->wake;
+	uint32_t wake_from = lazy->wake_from, wake_to = lazy->wake_to;
+	bool settled, over;
 
-	lazy->flush = lazy->wake = false;
+	lazy->flush = false;
+	lazy->wake_from = lazy->wake_to = 0;
 	settled = is_published(lazy) && stn_lazy_left(lazy) == 0 && !lazy->surrendering;
 	over = settled && !lazy->running;
 	stn_lock_leave(&process->pool_lock, mask);
 	stn_lazy_draw(lazy);
-	if (wake)
-		stn_lazy_wake(lazy, 0, lazy->units);
+	/* Nobody else: a thread that waits a second time holds the lock of the address space while
+	 * it waits for what is the file's own mapping by then. */
+	if (wake_from != wake_to)
+		stn_lazy_wake(lazy, wake_from, wake_to - wake_from);
 	if (flush)
 		stn_lazy_place_kept(engine, lazy);
 	if (lazy->published && (stuck || engine->deaf))

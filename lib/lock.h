@@ -18,4 +18,8 @@ struct stn_lock {
 uint64_t stn_lock_enter(struct stn_lock *lock);
 void stn_lock_leave(struct stn_lock *lock, uint64_t mask);
 
+/* The same while signals stay blocked, between an enter and a leave. */
+void stn_lock_drop(struct stn_lock *lock);
+void stn_lock_retake(struct stn_lock *lock);
+
 #endif

@@ -121,6 +121,26 @@ static void run_lookup(struct stn_call *call)
 	area->end = stn_min(area->end, lookup->end);
 }
 
+bool stn_maps_writable(uintptr_t start, uintptr_t end)
+{
+	struct stn_lines lines;
+	const char *line;
+
+	stn_lines_open(&lines, "/proc/self/maps");
+	while (start < end && (line = stn_lines_next(&lines)) != NULL) {
+		struct stn_maps_area area;
+		bool anonymous;
+
+		if (!parse_head(line, &area, &anonymous) || area.end <= start)
+			continue;
+		if (area.start > start || !(area.prot & PROT_WRITE))
+			break;
+		start = area.end;
+	}
+	stn_lines_close(&lines);
+	return start >= end;
+}
+
 /* Runs a look-up; NULL with *rc set to -errno if there is no thread for it. */
 static struct lookup *look_up(uintptr_t start, uintptr_t end, int *rc)
 {

@@ -28,6 +28,12 @@ struct stn_maps_area {
 int stn_maps_find(uintptr_t start, uintptr_t end, struct stn_maps_area *out);
 
 /*
+ * True if every page from start to end is mapped and may be written. Opens a file: called on a
+ * thread of the pool only.
+ */
+bool stn_maps_writable(uintptr_t start, uintptr_t end);
+
+/*
  * The name of the file that is mapped at address, as /proc has it, or "" if none is. Runs on a
  * thread of the pool; no lock held, not for signal handlers.
  */

@@ -4,6 +4,7 @@
 #include <linux/stat.h>
 #include <string.h>
 
+#include "strangers.h"
 #include "text.h"
 
 #define SET_SIZE 16384u /* a power of two; in .bss, so unused slots cost nothing */
@@ -142,6 +143,8 @@ bool stn_names_add(uint64_t device, uint64_t inode, const char *path)
 {
 	uint32_t slot = slot_of(device, inode);
 
+	/* The number of its descriptor was perhaps another file's until now. */
+	stn_strangers_forget();
 	if (stn_names_find(device, inode))
 		return true;
 	if (atomic_load_explicit(&set_count, memory_order_relaxed) >= SET_SIZE / 4 * 3)
@@ -155,6 +158,7 @@ bool stn_names_add(uint64_t device, uint64_t inode, const char *path)
 	set[slot].family_size = stn_names_family(path, &set[slot].family_key);
 	atomic_store_explicit(&set[slot].state, 2, memory_order_release);
 	atomic_fetch_add_explicit(&set_count, 1, memory_order_release);
+	stn_strangers_forget();
 	return true;
 }
 
@@ -182,5 +186,6 @@ void stn_model_version(struct stn_model *model, const struct stn_identity *ident
 	if (atomic_exchange(&model->version, digest) != digest) {
 		atomic_store(&model->delivered, 0);
 		atomic_store(&model->header, 0);
+		memset(&model->reads, 0, sizeof(model->reads));
 	}
 }

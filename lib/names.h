@@ -32,7 +32,17 @@ struct stn_model {
 	_Atomic uint64_t version; /* digest of the identity that the next two counters belong to */
 	_Atomic uint64_t
 		delivered; /* bytes of that version handed to the program, header peeks apart */
-	_Atomic uint64_t header;  /* bytes of its safetensors header with its length, 0 = unknown */
+	_Atomic uint64_t header; /* bytes of its safetensors header with its length, 0 = unknown */
+	_Atomic uint64_t file_system; /* f_type, 0 = not asked yet */
+	struct stn_model_reads {
+		_Atomic uint64_t requests, bytes, time; /* served and not in the journal yet; ns */
+		_Atomic uint64_t direct_bytes, buffered_bytes; /* read for that */
+		_Atomic uint64_t reported; /* bytes served that are in the journal */
+		_Atomic uint64_t threads;  /* most that read at once */
+		_Atomic uint64_t told;	   /* bit d: decision d is in the journal */
+		_Atomic uint64_t cached;   /* the page cache has it: 0 not asked, 1 no, 2 yes */
+		_Atomic uint64_t failures; /* requests that the kernel had to finish */
+	} reads;			   /* by read() and its like, of that version */
 	_Atomic uint64_t changes; /* fills that found another version than they began with */
 };
 

@@ -9,6 +9,9 @@
 #include "fs.h"
 #include "page.h"
 
+#define LAZY_LEAST ((uint64_t)1 << 20)	/* bytes; what is smaller is read in one go */
+#define LAZY_NEED  ((uint64_t)64 << 20) /* bytes to begin with */
+
 /* One decision's two words. */
 static const struct {
 	const char *verb, *reason;
@@ -30,6 +33,7 @@ static const struct {
 	[STN_DECLINED_EMPTY] = {"declined", "empty"},
 	[STN_DECLINED_PAST_END] = {"declined", "past-end"},
 	[STN_DECLINED_NO_FALLBACK] = {"declined", "no-fallback"},
+	[STN_DECLINED_CACHED] = {"declined", "cached"},
 	[STN_DECLINED_REREAD] = {"declined", "reread"},
 	[STN_DECLINED_MEMORY] = {"declined", "memory"},
 	[STN_DECLINED_REGIONS] = {"declined", "regions"},
@@ -138,11 +142,44 @@ enum stn_decision stn_policy_screen(const struct stn_facts *facts)
 	return decision;
 }
 
+enum stn_decision stn_policy_read(const struct stn_facts *facts)
+{
+	enum stn_decision decision = screen_file(facts);
+
+	if (decision == STN_ENGAGED)
+		decision = screen_place(facts);
+	if (decision != STN_ENGAGED || facts->file_system == STN_FS_FUSE)
+		return decision;
+	if (facts->cached)
+		return STN_DECLINED_CACHED;
+	return facts->delivered + stn_policy_bytes(facts) > 2 * facts->file_size
+		       ? STN_DECLINED_REREAD
+		       : STN_ENGAGED;
+}
+
 uint64_t stn_policy_bytes(const struct stn_facts *facts)
 {
 	uint64_t left = facts->file_size - facts->offset;
 
 	return facts->length < left ? facts->length : left;
+}
+
+uint64_t stn_policy_need(const struct stn_facts *facts)
+{
+	uint64_t bytes = stn_policy_bytes(facts);
+
+	return facts->lazy && !facts->unified ? stn_min(bytes, LAZY_NEED) : bytes;
+}
+
+bool stn_policy_suits_lazy(const struct stn_facts *facts, enum stn_lazy_kind kind)
+{
+	const int at_once = MAP_POPULATE | MAP_LOCKED;
+
+	if (facts->fill == STN_FILL_EAGER || facts->flags & at_once ||
+	    facts->mlock != STN_MLOCK_OFF || facts->io == STN_IO_BUFFERED ||
+	    stn_policy_bytes(facts) <= LAZY_LEAST)
+		return false;
+	return kind == STN_LAZY_FULL || (kind == STN_LAZY_USER_ONLY && facts->prot == PROT_READ);
 }
 
 /* True if the file is read a third time; what a lazily filled mapping reads is not known yet. */

@@ -29,6 +29,7 @@ enum stn_decision {
 	STN_DECLINED_PAST_END,
 	STN_DECLINED_NO_FALLBACK, /* the kernel refuses the map, and without it this one cannot be
 				     had */
+	STN_DECLINED_CACHED,	  /* a read: the page cache has the file */
 	STN_DECLINED_REREAD,
 	STN_DECLINED_MEMORY,
 	STN_DECLINED_REGIONS,
@@ -44,10 +45,20 @@ enum stn_decision {
 	STN_DECISIONS
 };
 
+/* Which kind of userfaultfd a process gets. */
+enum stn_lazy_kind {
+	STN_LAZY_UNKNOWN, /* nobody has asked yet */
+	STN_LAZY_NONE,
+	STN_LAZY_USER_ONLY, /* system calls that touch a hole fail */
+	STN_LAZY_FULL,
+};
+
 /* What the policy looks at, as far as it is known; see the two functions. */
 struct stn_facts {
 	uint64_t mode;		  /* enum stn_mode */
 	uint64_t fill;		  /* enum stn_fill_mode */
+	uint64_t io;		  /* enum stn_io_mode */
+	uint64_t mlock;		  /* enum stn_mlock_mode */
 	const char *file_systems; /* STSHIM_FSTYPES */
 	bool model;		  /* opened under a model's name */
 	bool regular;		  /* a regular file */
@@ -63,6 +74,7 @@ struct stn_facts {
 	bool header_reader;	 /* the caller maps files to read their header (caller.h) */
 	uint64_t delivered;	 /* bytes of this file version handed to the program so far */
 	bool fits;		 /* the budget's verdict */
+	bool cached;		 /* the page cache has the file */
 };
 
 /*
@@ -72,14 +84,32 @@ struct stn_facts {
  */
 enum stn_decision stn_policy_screen(const struct stn_facts *facts);
 
+/*
+ * Decides about read() of the file at offset; prot, flags and fits do not count. Provisional while
+ * unified is false and not known, and until cached is known. Where the file is not on FUSE what the
+ * page cache has is the kernel's to copy, and bytes delivered count: it answers repeated reads
+ * faster than we do. On FUSE it is what may hang.
+ */
+enum stn_decision stn_policy_read(const struct stn_facts *facts);
+
 /* Decides with everything known. */
 enum stn_decision stn_policy_decide(const struct stn_facts *facts);
 
 /* True if auto's answer for this file system depends on unified memory. */
 bool stn_policy_needs_unified(const struct stn_facts *facts);
 
+/*
+ * True if the mapping is to be filled lazily where userfaultfd is of this kind; facts.lazy does not
+ * count. What is false with STN_LAZY_FULL is so with every kind.
+ */
+bool stn_policy_suits_lazy(const struct stn_facts *facts, enum stn_lazy_kind kind);
+
 /* The bytes of the file that a mapping shows: from offset to its end or the end of the file. */
 uint64_t stn_policy_bytes(const struct stn_facts *facts);
+
+/* The memory that must be there when the program gets the mapping, bytes. On unified memory a
+ * program copies all of what it has mapped: there it is the whole. */
+uint64_t stn_policy_need(const struct stn_facts *facts);
 
 /* "engaged", "declined" or "abandoned"; and what follows the colon, or "". Constant strings. */
 const char *stn_decision_verb(enum stn_decision decision);

@@ -13,6 +13,7 @@
 
 #include "lock.h"
 
+struct stn_readblocks;
 struct stn_crew;
 struct stn_lazy_engine;
 
@@ -28,6 +29,9 @@ struct stn_process {
 	struct stn_lazy_engine *lazy; /* what it serves; pool_lock */
 	uint64_t planned;	      /* bytes of mappings that are being engaged; pool_lock */
 	uint64_t filled;	      /* bytes of those that have been read already; pool_lock */
+	struct stn_readblocks *readblocks; /* made when first needed; pool_lock */
+	uint32_t transfers_running; /* reads into callers' memory under way; futex; pool_lock */
+	uint32_t transfers_held;    /* forks that wait for them, or are happening; pool_lock */
 };
 
 /*

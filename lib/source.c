@@ -55,6 +55,30 @@ bool stn_source_unchanged(int fd, const struct stn_identity *identity)
 	return check_version(fd, identity, &st) == 0;
 }
 
+bool stn_source_seems_unchanged(int fd, const struct stn_identity *identity)
+{
+	struct stn_identity now;
+	struct statx st = {0};
+
+	if (stn_sys_statx_cached(fd, STATX_BASIC_STATS, &st) < 0)
+		return false;
+	stn_identity_from(&st, &now);
+	return stn_identity_equal(&now, identity);
+}
+
+bool stn_source_is_file(int fd, const struct stn_identity *identity)
+{
+	struct stn_identity now;
+	struct statx st = {0};
+
+	int rc = stn_sys_statx_cached(fd, STATX_INO, &st);
+
+	if (rc < 0)
+		return rc != -EBADF;
+	stn_identity_from(&st, &now);
+	return now.device == identity->device && now.inode == identity->inode;
+}
+
 int stn_source_open(const char *path, const struct stn_identity *identity, bool want_direct,
 		    bool want_buffered, bool *direct)
 {

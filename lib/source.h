@@ -46,8 +46,16 @@ struct stn_source_cache {
 int stn_source_open(const char *path, const struct stn_identity *identity, bool want_direct,
 		    bool want_buffered, bool *direct);
 
-/* True if fd still shows this version of the file. */
+/* True if fd still shows this version of the file; the server may be asked. */
 bool stn_source_unchanged(int fd, const struct stn_identity *identity);
+
+/* True if it does as far as the kernel knows. An answer of the server's would make it forget that a
+ * read has found the end before the size that the server reports. */
+bool stn_source_seems_unchanged(int fd, const struct stn_identity *identity);
+
+/* False if fd is closed or shows another file than this, in whatever version. No server is asked.
+ */
+bool stn_source_is_file(int fd, const struct stn_identity *identity);
 
 /*
  * Reads length bytes at offset, of which the first wanted must be had; memory must be page-aligned

@@ -18,9 +18,17 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <time.h>
 
 struct statfs;
+
+/* Bits of a program's addresses, if it has not asked for more. */
+#if defined(__x86_64__)
+#define STN_SYS_ADDRESS_BITS 47
+#else
+#define STN_SYS_ADDRESS_BITS 48
+#endif
 
 #ifdef STN_INJECT
 /* tests/faults: true if the call is to fail with *instead; may change its third argument. */
@@ -97,6 +105,17 @@ static inline ssize_t stn_sys_pread(int fd, void *buffer, size_t length, uint64_
 	return stn_sys_call(SYS_pread64, fd, (long)buffer, (long)length, (long)offset, 0, 0);
 }
 
+/* Reads into count pieces of memory (struct iovec). */
+static inline ssize_t stn_sys_preadv(int fd, const struct iovec *pieces, int count, uint64_t offset)
+{
+	return stn_sys_call(SYS_preadv, fd, (long)pieces, count, (long)offset, 0, 0);
+}
+
+static inline int64_t stn_sys_lseek(int fd, int64_t offset, int whence)
+{
+	return stn_sys_call(SYS_lseek, fd, offset, whence, 0, 0, 0);
+}
+
 static inline ssize_t stn_sys_write(int fd, const void *buffer, size_t length)
 {
 	return stn_sys_call(SYS_write, fd, (long)buffer, (long)length, 0, 0, 0);
@@ -108,6 +127,15 @@ static inline int stn_sys_statx(int fd, unsigned mask, struct statx *out)
 	const int at_empty_path = 0x1000;
 
 	return (int)stn_sys_call(SYS_statx, fd, (long)"", at_empty_path, mask, (long)out, 0);
+}
+
+/* The same, from what the kernel knows already: no server is asked. */
+static inline int stn_sys_statx_cached(int fd, unsigned mask, struct statx *out)
+{
+	const int at_empty_path = 0x1000, at_statx_dont_sync = 0x4000;
+
+	return (int)stn_sys_call(SYS_statx, fd, (long)"", at_empty_path | at_statx_dont_sync, mask,
+				 (long)out, 0);
 }
 
 static inline int stn_sys_fstatfs(int fd, struct statfs *out)
@@ -209,6 +237,18 @@ static inline void stn_sys_sleep(uint64_t nanoseconds)
 static inline int stn_sys_getpid(void)
 {
 	return (int)stn_sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+}
+
+/*
+ * Copies memory of this process by a system call, so that bad memory is an error and no signal, and
+ * memory of a device that cannot be pinned is no obstacle for to. Bytes copied, fewer if to turns
+ * bad, or -EFAULT; -EPERM or -ENOSYS where a filter forbids the call. pid is that of this process.
+ */
+static inline ssize_t stn_sys_copy(int pid, void *to, const void *from, size_t length)
+{
+	struct iovec into = {to, length}, out_of = {(void *)(uintptr_t)from, length};
+
+	return stn_sys_call(SYS_process_vm_readv, pid, (long)&into, 1, (long)&out_of, 1, 0);
 }
 
 static inline unsigned stn_sys_geteuid(void)

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "../lib/giveback.h"
+#include "../lib/lazy.h"
 #include "../lib/page.h"
 #include "../lib/region.h"
 #include "real.h"
@@ -39,13 +40,28 @@ static bool allows(void *address, size_t length, int prot)
 	return !forbidden;
 }
 
+/* Lets lazy fill know of the access that is asked for: before the kernel, lest what becomes the
+ * file's own mapping just then keeps the old one. */
+static void announce(void *address, size_t length, int prot)
+{
+	uintptr_t start = (uintptr_t)address;
+
+	if (stn_lazy_any())
+		stn_lazy_reprotect(start, start + stn_round_up(length, stn_page_size()), prot);
+}
+
 STN_EXPORT int mprotect(void *address, size_t length, int prot)
 {
-	return allows(address, length, prot) ? stn_real.mprotect(address, length, prot) : -1;
+	if (!allows(address, length, prot))
+		return -1;
+	announce(address, length, prot);
+	return stn_real.mprotect(address, length, prot);
 }
 
 STN_EXPORT int pkey_mprotect(void *address, size_t length, int prot, int key)
 {
-	return allows(address, length, prot) ? stn_real.pkey_mprotect(address, length, prot, key)
-					     : -1;
+	if (!allows(address, length, prot))
+		return -1;
+	announce(address, length, prot);
+	return stn_real.pkey_mprotect(address, length, prot, key);
 }

@@ -14,6 +14,7 @@
 #include "../lib/sys.h"
 #include "init.h"
 #include "real.h"
+#include "stream.h"
 
 /* Remembers the file behind fd if path names a model; returns fd. Keeps errno, async-signal-safe.
  */
@@ -113,10 +114,29 @@ STN_EXPORT int __openat64_2(int directory, const char *path, int flags)
 
 STN_EXPORT FILE *fopen(const char *path, const char *mode)
 {
-	return note_stream(stn_real.fopen(path, mode), path);
+	return stn_stream_wrap(note_stream(stn_real.fopen(path, mode), path), mode);
 }
 
 STN_EXPORT FILE *fopen64(const char *path, const char *mode)
 {
-	return note_stream(stn_real.fopen64(path, mode), path);
+	return stn_stream_wrap(note_stream(stn_real.fopen64(path, mode), path), mode);
+}
+
+STN_EXPORT FILE *fdopen(int fd, const char *mode)
+{
+	return stn_stream_wrap(stn_real.fdopen(fd, mode), mode);
+}
+
+STN_EXPORT FILE *freopen(const char *path, const char *mode, FILE *stream)
+{
+	stn_stream_forget(stream);
+	stream = stn_real.freopen(path, mode, stream);
+	return path ? note_stream(stream, path) : stream;
+}
+
+STN_EXPORT FILE *freopen64(const char *path, const char *mode, FILE *stream)
+{
+	stn_stream_forget(stream);
+	stream = stn_real.freopen64(path, mode, stream);
+	return path ? note_stream(stream, path) : stream;
 }

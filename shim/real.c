@@ -50,18 +50,62 @@ static int raw_openat_2(int directory, const char *path, int flags)
 	return raw_openat(directory, path, flags, 0);
 }
 
-/* A stream cannot be made by a system call: before the constructor has run libc is asked right
- * here. */
+/* Streams are not the kernel's: before the constructor has run libc is asked right here. The slot
+ * stays as it is where the name does not exist. */
+static void find_now(const char *name, void *slot)
+{
+	const struct stn_symbols_wanted wanted = {name, slot};
+
+	stn_symbols_resolve(&wanted, 1);
+}
+
 static FILE *early_fopen(const char *path, const char *mode)
 {
 	stn_fopen_function *found = NULL;
-	const struct stn_symbols_wanted wanted = {"fopen", &found};
 
-	stn_symbols_resolve(&wanted, 1);
+	find_now("fopen", &found);
 	if (found)
 		return found(path, mode);
 	errno = ENOSYS;
 	return NULL;
+}
+
+static FILE *early_freopen(const char *path, const char *mode, FILE *stream)
+{
+	stn_freopen_function *found = NULL;
+
+	find_now("freopen", &found);
+	if (found)
+		return found(path, mode, stream);
+	errno = ENOSYS;
+	return NULL;
+}
+
+static FILE *early_fdopen(int fd, const char *mode)
+{
+	FILE *(*found)(int, const char *) = NULL;
+
+	find_now("fdopen", &found);
+	if (found)
+		return found(fd, mode);
+	errno = ENOSYS;
+	return NULL;
+}
+
+static size_t early_fread(void *to, size_t size, size_t count, FILE *stream)
+{
+	stn_fread_function *found = NULL;
+
+	find_now("fread", &found);
+	return found ? found(to, size, count, stream) : 0;
+}
+
+static size_t early_fread_chk(void *to, size_t room, size_t size, size_t count, FILE *stream)
+{
+	stn_fread_chk_function *found = NULL;
+
+	find_now("__fread_chk", &found);
+	return found ? found(to, room, size, count, stream) : 0;
 }
 
 static void *raw_mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
@@ -132,6 +176,45 @@ static int raw_msync(void *address, size_t length, int flags)
 	return (int)finish(stn_sys_call(SYS_msync, (long)address, (long)length, flags, 0, 0, 0));
 }
 
+static ssize_t raw_read(int fd, void *buffer, size_t length)
+{
+	return finish(stn_sys_read(fd, buffer, length));
+}
+
+static ssize_t raw_read_chk(int fd, void *buffer, size_t length, size_t size)
+{
+	if (length > size)
+		__builtin_trap();
+	return raw_read(fd, buffer, length);
+}
+
+static ssize_t raw_pread(int fd, void *buffer, size_t length, off_t offset)
+{
+	return finish(stn_sys_pread(fd, buffer, length, (uint64_t)offset));
+}
+
+static ssize_t raw_pread_chk(int fd, void *buffer, size_t length, off_t offset, size_t size)
+{
+	if (length > size)
+		__builtin_trap();
+	return raw_pread(fd, buffer, length, offset);
+}
+
+static ssize_t raw_readv(int fd, const struct iovec *pieces, int count)
+{
+	return finish(stn_sys_call(SYS_readv, fd, (long)pieces, count, 0, 0, 0));
+}
+
+static ssize_t raw_preadv(int fd, const struct iovec *pieces, int count, off_t offset)
+{
+	return finish(stn_sys_preadv(fd, pieces, count, (uint64_t)offset));
+}
+
+static ssize_t raw_preadv2(int fd, const struct iovec *pieces, int count, off_t offset, int flags)
+{
+	return finish(stn_sys_call(SYS_preadv2, fd, (long)pieces, count, offset, 0, flags));
+}
+
 static int raw_fadvise(int fd, off_t offset, off_t length, int advice)
 {
 	return -stn_sys_fadvise(fd, (uint64_t)offset, (uint64_t)length, advice);
@@ -155,6 +238,13 @@ struct stn_real stn_real = {
 	.openat64_2 = raw_openat_2,
 	.fopen = early_fopen,
 	.fopen64 = early_fopen,
+	.freopen = early_freopen,
+	.freopen64 = early_freopen,
+	.fdopen = early_fdopen,
+	.fread = early_fread,
+	.fread_unlocked = early_fread,
+	.fread_chk = early_fread_chk,
+	.fread_unlocked_chk = early_fread_chk,
 	.mmap = raw_mmap,
 	.mmap64 = raw_mmap,
 	.munmap = raw_munmap,
@@ -167,6 +257,17 @@ struct stn_real stn_real = {
 	.mlock2 = raw_mlock2,
 	.mlockall = raw_mlockall,
 	.msync = raw_msync,
+	.read = raw_read,
+	.read_chk = raw_read_chk,
+	.pread = raw_pread,
+	.pread64 = raw_pread,
+	.pread_chk = raw_pread_chk,
+	.pread64_chk = raw_pread_chk,
+	.readv = raw_readv,
+	.preadv = raw_preadv,
+	.preadv64 = raw_preadv,
+	.preadv2 = raw_preadv2,
+	.preadv64v2 = raw_preadv2,
 	.posix_fadvise = raw_fadvise,
 	.posix_fadvise64 = raw_fadvise,
 	.readahead = raw_readahead,
@@ -187,6 +288,14 @@ void stn_real_resolve(void)
 		{"__openat64_2", &stn_real.openat64_2},
 		{"fopen", &stn_real.fopen},
 		{"fopen64", &stn_real.fopen64},
+		{"freopen", &stn_real.freopen},
+		{"freopen64", &stn_real.freopen64},
+		{"fdopen", &stn_real.fdopen},
+		{"fread", &stn_real.fread},
+		{"fread_unlocked", &stn_real.fread_unlocked},
+		{"__fread_chk", &stn_real.fread_chk},
+		{"__fread_unlocked_chk", &stn_real.fread_unlocked_chk},
+		{"fopencookie", &stn_real.fopencookie},
 		{"mmap", &stn_real.mmap},
 		{"mmap64", &stn_real.mmap64},
 		{"munmap", &stn_real.munmap},
@@ -199,9 +308,21 @@ void stn_real_resolve(void)
 		{"mlock2", &stn_real.mlock2},
 		{"mlockall", &stn_real.mlockall},
 		{"msync", &stn_real.msync},
+		{"read", &stn_real.read},
+		{"__read_chk", &stn_real.read_chk},
+		{"pread", &stn_real.pread},
+		{"pread64", &stn_real.pread64},
+		{"__pread_chk", &stn_real.pread_chk},
+		{"__pread64_chk", &stn_real.pread64_chk},
+		{"readv", &stn_real.readv},
+		{"preadv", &stn_real.preadv},
+		{"preadv64", &stn_real.preadv64},
+		{"preadv2", &stn_real.preadv2},
+		{"preadv64v2", &stn_real.preadv64v2},
 		{"posix_fadvise", &stn_real.posix_fadvise},
 		{"posix_fadvise64", &stn_real.posix_fadvise64},
 		{"readahead", &stn_real.readahead},
+		{"pthread_testcancel", &stn_real.pthread_testcancel},
 		{"__register_atfork", &stn_real.register_atfork},
 	};
 

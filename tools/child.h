@@ -16,7 +16,8 @@ struct child {
 	int status; /* of wait(2), once it has ended */
 };
 
-/* Memory that a child shares with this process, zeroed; NULL if refused. Not to be freed. */
+/* Memory that a child shares with this process, zeroed; NULL if refused. munmap(2)
+ * frees it. */
 void *child_share(size_t size);
 
 /*

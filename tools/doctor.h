@@ -14,9 +14,6 @@
 #include "mount.h"
 #include "policy.h"
 
-/* Which faults a userfaultfd of this process could serve. */
-enum doctor_uffd { DOCTOR_UFFD_NONE, DOCTOR_UFFD_USER_MODE, DOCTOR_UFFD_FULL };
-
 /* What the library would find in a process that this one starts. */
 struct doctor_host {
 	char kernel[128];
@@ -24,9 +21,10 @@ struct doctor_host {
 	char huge_mode[16];	  /* always, madvise, never; or empty */
 	bool close_range;	  /* with a table of descriptors of its own */
 	bool proc;
-	bool names; /* anonymous memory can have names */
-	enum doctor_uffd uffd;
-	bool uffd_device;	  /* full through /dev/userfaultfd, not through the system call */
+	bool names;			    /* anonymous memory can have names */
+	enum stn_lazy_kind uffd;	    /* UNKNOWN: whoever asked did not answer */
+	bool uffd_kills, close_range_kills; /* a seccomp filter ends who calls it */
+	bool uffd_device;	  /* full through /dev/userfaultfd, which is asked first */
 	bool uffd_move;		  /* UFFDIO_MOVE */
 	int uffd_error;		  /* why there is no full one by the system call, errno */
 	int64_t seccomp, filters; /* of /proc/self/status; -1 unknown */
@@ -40,12 +38,13 @@ struct doctor_host {
 	bool preloaded;		 /* LD_PRELOAD or /etc/ld.so.preload has it */
 };
 
-/* One file, and what would become of a read-only private mapping of it. */
+/* One file, and what would become of private mappings of it: decided for a read-only one. */
 struct doctor_file {
 	char path[PATH_MAX];
 	uint64_t size, file_system; /* f_type */
 	bool regular, dax, readable;
 	enum stn_decision decision;
+	bool lazy, lazy_writable;	/* filled lazily if read-only; if writable */
 	struct stn_budget_verdict room; /* of STN_DECLINED_MEMORY */
 };
 
@@ -111,8 +110,8 @@ bool doctor_engages(const struct doctor_path *path);
 bool doctor_host_serves(const struct doctor *doctor);
 
 /* Why a file gets its decision, in words; written to out. */
-void doctor_explain(const struct doctor *doctor, const struct doctor_path *path,
-		    const struct doctor_file *file, char *out, size_t size);
+void doctor_explain(const struct doctor *doctor, const struct doctor_file *file, char *out,
+		    size_t size);
 
 /* Collects the advice; everything else must be known. */
 void doctor_advise(struct doctor *doctor);

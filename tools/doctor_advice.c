@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "doctor.h"
 #include "fs.h"
@@ -68,49 +69,82 @@ static void advise_on_settings(struct doctor *doctor)
 			       "it");
 }
 
-/* True if the library of this version fills lazily at all: then its table has the value. */
-static bool knows_lazy(const struct doctor *doctor)
+/* Whether a map of a large file, with this access, is filled lazily under a setting of STSHIM_FILL
+ * and with a kind of userfaultfd. */
+static bool fills_lazily(const struct stn_config *config, uint64_t fill, enum stn_lazy_kind kind,
+			 int prot)
 {
-	for (size_t i = 0; i < stn_config_rows(); i++) {
-		struct doctor_row row;
+	const struct stn_facts facts = {
+		.fill = fill,
+		.io = config->io,
+		.mlock = config->mlock,
+		.file_size = UINT32_MAX,
+		.length = UINT32_MAX,
+		.prot = prot,
+		.flags = MAP_PRIVATE,
+	};
 
-		doctor_row(doctor, i, &row);
-		if (strcmp(row.row.name, "STSHIM_FILL") == 0)
-			return strstr(row.row.values, "lazy") != NULL;
-	}
-	return false;
+	return stn_policy_suits_lazy(&facts, kind);
 }
 
+/* What lazy fill lacks here, although it is wanted. */
 static void advise_on_uffd(struct doctor *doctor)
 {
 	const struct doctor_host *host = &doctor->host;
 
-	if (host->uffd == DOCTOR_UFFD_NONE && host->seccomp == 2)
+	if (host->uffd_kills)
+		advise(doctor, "a seccomp filter kills whoever calls userfaultfd, and with it a "
+			       "program that maps a model: set STSHIM_FILL=eager");
+	else if (host->uffd == STN_LAZY_NONE && host->seccomp == 2)
 		advise(doctor, "a seccomp filter (such as Docker's default profile) refuses "
 			       "userfaultfd: eager only, the caller waits in mmap for the whole "
-			       "fill; a profile that allows userfaultfd lifts that");
-	else if (host->uffd == DOCTOR_UFFD_NONE)
+			       "fill; a profile that allows userfaultfd, or /dev/userfaultfd in "
+			       "the container, lifts that");
+	else if (host->uffd == STN_LAZY_NONE)
 		advise(doctor, "the kernel has no userfaultfd: eager only, the caller waits in "
-			       "mmap for the whole fill");
-	else if (host->uffd == DOCTOR_UFFD_USER_MODE && knows_lazy(doctor))
-		advise(doctor, "userfaultfd is for faults in user mode only: read-only maps are "
-			       "filled lazily, others while the caller waits in mmap; "
-			       "vm.unprivileged_userfaultfd=1, access to /dev/userfaultfd or "
+			       "mmap for the whole fill; a kernel with CONFIG_USERFAULTFD lifts "
+			       "that");
+	else if (host->uffd == STN_LAZY_USER_ONLY)
+		advise(doctor, "userfaultfd is for faults in user mode only: read-only maps can be "
+			       "filled lazily, others while the caller waits in mmap; access to "
+			       "/dev/userfaultfd, vm.unprivileged_userfaultfd=1 or "
 			       "CAP_SYS_PTRACE lifts that");
+}
+
+/* Whether the caller waits for the fill, and what would change that. */
+static void advise_on_fill(struct doctor *doctor)
+{
+	const struct stn_config *config = &doctor->config;
+	bool wanted = fills_lazily(config, config->fill, STN_LAZY_FULL, PROT_READ);
+	bool could = fills_lazily(config, STN_FILL_LAZY, STN_LAZY_FULL, PROT_READ);
+
+	if (config->fill == STN_FILL_EAGER)
+		return;
+	if (config->fill == STN_FILL_LAZY && !wanted)
+		advise(doctor, "STSHIM_FILL=lazy is without effect beside STSHIM_IO=buffered and "
+			       "STSHIM_MLOCK: unset those, or STSHIM_FILL");
+	if (could)
+		advise_on_uffd(doctor);
+	if (could && !wanted && fills_lazily(config, STN_FILL_LAZY, doctor->host.uffd, PROT_READ))
+		advise(doctor, "the caller waits in mmap for the whole fill; if it has better to "
+			       "do, or does not need all of the file: set STSHIM_FILL=lazy");
 }
 
 static void advise_on_host(struct doctor *doctor)
 {
 	const struct doctor_host *host = &doctor->host;
 
-	if (!host->close_range)
+	if (host->close_range_kills)
+		advise(doctor, "a seccomp filter kills whoever calls close_range, and with it a "
+			       "program that maps a model: set STSHIM_MODE=off, or allow the call");
+	else if (!host->close_range)
 		advise(doctor, "close_range does not work here (Linux before 5.9, or a seccomp "
 			       "filter that is older): the library declines every mapping; use a "
 			       "newer kernel or container runtime");
 	if (!host->proc)
 		advise(doctor, "/proc is not mounted: the library declines every mapping; mount "
 			       "it");
-	advise_on_uffd(doctor);
+	advise_on_fill(doctor);
 	if (!host->huge_page || strcmp(host->huge_mode, "never") == 0)
 		advise(doctor, "there are no transparent huge pages: filling memory takes several "
 			       "times as long; as root: echo madvise > "

@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -20,6 +22,7 @@
 #include "run_preload.h"
 #include "sys.h"
 #include "text.h"
+#include "uffd.h"
 #include "uma.h"
 
 #define TRIAL_WITHIN 1000 /* milliseconds */
@@ -29,50 +32,39 @@
 #define FEATURE_MOVE ((uint64_t)1 << 16)
 #define USER_MODE    1
 
-/* Which features a userfaultfd has; closes it. */
-static uint64_t uffd_features(int fd)
+/* A userfaultfd, or -1. Not stn_uffd_open: that agrees on the protocol, and with it the features
+ * can no longer be asked for. */
+static int open_uffd(int flags, bool device)
 {
-	struct uffdio_api api = {.api = UFFD_API};
-	uint64_t features = ioctl(fd, UFFDIO_API, &api) == 0 ? api.features : 0;
+	int fd, from;
 
-	close(fd);
-	return features;
-}
-
-static int open_uffd(int flags)
-{
-	return (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags);
-}
-
-static int open_uffd_device(void)
-{
-	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd;
-
-	if (device < 0)
-		return -1;
-	fd = ioctl(device, NEW_UFFD, O_CLOEXEC | O_NONBLOCK);
-	close(device);
+	if (!device)
+		return (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags);
+	from = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	fd = from < 0 ? -1 : ioctl(from, NEW_UFFD, O_CLOEXEC | O_NONBLOCK);
+	close(from);
 	return fd;
 }
 
 /* In a child: a seccomp filter may kill for it. */
 static void try_uffd(void *argument)
 {
+	struct uffdio_api api = {.api = UFFD_API};
 	struct doctor_host *host = argument;
-	int fd = open_uffd(0);
+	bool user_only;
+	int fd = stn_uffd_open(&user_only);
 
-	host->uffd_error = fd < 0 ? errno : 0;
-	if (fd < 0) {
-		fd = open_uffd_device();
-		host->uffd_device = fd >= 0;
-	}
-	host->uffd = fd < 0 ? DOCTOR_UFFD_NONE : DOCTOR_UFFD_FULL;
-	if (fd < 0) {
-		fd = open_uffd(USER_MODE);
-		host->uffd = fd < 0 ? DOCTOR_UFFD_NONE : DOCTOR_UFFD_USER_MODE;
-	}
-	if (fd >= 0)
-		host->uffd_move = (uffd_features(fd) & FEATURE_MOVE) != 0;
+	host->uffd = fd < 0 ? STN_LAZY_NONE : user_only ? STN_LAZY_USER_ONLY : STN_LAZY_FULL;
+	host->uffd_error = fd < 0 ? -fd : 0;
+	if (fd < 0)
+		return;
+	close(fd);
+	fd = open_uffd(0, true);
+	host->uffd_device = fd >= 0;
+	if (fd < 0)
+		fd = open_uffd(user_only ? USER_MODE : 0, false);
+	host->uffd_move = ioctl(fd, UFFDIO_API, &api) == 0 && (api.features & FEATURE_MOVE);
+	close(fd);
 }
 
 /* In a child, for the same reason, and because it closes everything. */
@@ -99,17 +91,22 @@ static void make_trials(struct doctor_host *host)
 {
 	static void (*const trials[])(void *) = {try_uffd, try_tables, ask_hardware};
 	struct doctor_host *shared = child_share(sizeof(*shared));
+	bool killed[3] = {false};
 	struct child child;
 
 	if (!shared)
 		return;
 	*shared = *host;
-	for (unsigned i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		child_start(&child, trials[i], shared);
 		if (!child_await(&child, child_deadline(TRIAL_WITHIN)))
 			child_kill(&child);
+		else
+			killed[i] = WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGSYS;
 	}
 	*host = *shared;
+	host->uffd_kills = killed[0];
+	host->close_range_kills = killed[1];
 }
 
 /* The word in brackets: "always [madvise] never". */

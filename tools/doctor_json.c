@@ -7,8 +7,13 @@
 
 static void add_host(cJSON *parent, const struct doctor_host *host)
 {
-	static const char *const kinds[] = {"none", "user-mode-only", "full"};
-	cJSON *object = cJSON_AddObjectToObject(parent, "host"), *uffd;
+	static const char *const kinds[] = {
+		[STN_LAZY_UNKNOWN] = "none",
+		[STN_LAZY_NONE] = "none",
+		[STN_LAZY_USER_ONLY] = "user-mode-only",
+		[STN_LAZY_FULL] = "full",
+	};
+	cJSON *object = cJSON_AddObjectToObject(parent, "host"), *uffd, *kills;
 
 	report_json_text(object, "kernel", host->kernel);
 	report_json_number(object, "page_size", host->page);
@@ -17,15 +22,20 @@ static void add_host(cJSON *parent, const struct doctor_host *host)
 	uffd = cJSON_AddObjectToObject(object, "userfaultfd");
 	report_json_text(uffd, "kind", kinds[host->uffd]);
 	report_json_text(uffd, "through",
-			 host->uffd == DOCTOR_UFFD_NONE ? "nothing"
-			 : host->uffd_device		? "device"
-							: "system-call");
+			 host->uffd <= STN_LAZY_NONE ? "nothing"
+			 : host->uffd_device	     ? "device"
+						     : "system-call");
 	cJSON_AddBoolToObject(uffd, "move", host->uffd_move);
 	cJSON_AddBoolToObject(object, "close_range", host->close_range);
 	cJSON_AddBoolToObject(object, "proc", host->proc);
 	cJSON_AddBoolToObject(object, "memory_names", host->names);
 	cJSON_AddNumberToObject(object, "seccomp", (double)host->seccomp);
 	cJSON_AddNumberToObject(object, "seccomp_filters", (double)host->filters);
+	kills = cJSON_AddArrayToObject(object, "seccomp_kills");
+	if (host->uffd_kills)
+		report_json_append(kills, "userfaultfd");
+	if (host->close_range_kills)
+		report_json_append(kills, "close_range");
 	cJSON_AddBoolToObject(object, "unified", host->unified);
 	report_json_text(object, "unified_why", host->unified_why);
 	report_json_text(object, "nvidia_gpu", host->gpu);
@@ -106,10 +116,10 @@ static void add_files(cJSON *parent, const struct doctor *doctor, const struct d
 
 	for (unsigned i = 0; i == 0 || i < path->count; i++) {
 		const struct doctor_file *file = &path->file[i];
-		cJSON *object = cJSON_CreateObject();
+		cJSON *object = cJSON_CreateObject(), *fill;
 		char why[PATH_MAX];
 
-		doctor_explain(doctor, path, file, why, sizeof(why));
+		doctor_explain(doctor, file, why, sizeof(why));
 		if (path->count)
 			report_json_text(object, "path", file->path);
 		else
@@ -120,6 +130,9 @@ static void add_files(cJSON *parent, const struct doctor *doctor, const struct d
 		report_json_text(object, "decision", stn_decision_verb(file->decision));
 		report_json_text(object, "reason", stn_decision_reason(file->decision));
 		report_json_text(object, "why", why);
+		fill = cJSON_AddObjectToObject(object, "fill");
+		report_json_text(fill, "read_only", file->lazy ? "lazy" : "eager");
+		report_json_text(fill, "writable", file->lazy_writable ? "lazy" : "eager");
 		cJSON_AddItemToArray(array, object);
 	}
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "doctor.h"
 
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -126,11 +128,14 @@ static void measure(void *argument)
 void doctor_measure_path(const struct stn_config *config, struct doctor_path *path)
 {
 	const struct doctor_file *file = &path->file[0];
-	struct meter *meter = child_share(sizeof(*meter));
+	struct meter *meter;
 	struct child child;
 
-	if (!meter || path->count == 0 || !file->regular || !file->readable || file->size == 0)
+	if (path->count == 0 || !file->regular || !file->readable || file->size == 0)
 		return;
+	meter = child_share(sizeof(*meter));
+	if (!meter)
+		err(EXIT_FAILURE, "memory");
 	meter->path = file->path;
 	meter->threads = config->threads;
 	meter->block = config->block;

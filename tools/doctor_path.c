@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "doctor.h"
 
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
@@ -81,8 +82,10 @@ static void look_below(const char *directory, const struct stn_config *config,
 /* A model that might be in an empty directory. */
 static void imagine_file(struct doctor_path *path)
 {
-	path->file[0] = (struct doctor_file){
-		.size = 1, .file_system = path->file_system, .regular = true, .readable = true};
+	path->file[0] = (struct doctor_file){.size = 2 << 20,
+					     .file_system = path->file_system,
+					     .regular = true,
+					     .readable = true};
 }
 
 /* Notes which mount fd is on, and its limits: nothing that its server is asked for. */
@@ -154,7 +157,7 @@ struct doctor_path *doctor_look_at_path(const char *path, const struct stn_confi
 	bool late;
 
 	if (!shared || !copy)
-		abort();
+		err(EXIT_FAILURE, "memory");
 	shared->config = config;
 	shared->path.path = path;
 	shared->path.waiting = UINT64_MAX;
@@ -180,6 +183,8 @@ static struct stn_facts facts_of(const struct doctor *doctor, const struct docto
 	return (struct stn_facts){
 		.mode = doctor->config.mode,
 		.fill = doctor->config.fill,
+		.io = doctor->config.io,
+		.mlock = doctor->config.mlock,
 		.file_systems = doctor->config.file_systems,
 		/* A directory stands for the models in it. */
 		.model = path->directory || stn_names_match(doctor->config.files, file->path),
@@ -195,6 +200,15 @@ static struct stn_facts facts_of(const struct doctor *doctor, const struct docto
 	};
 }
 
+/* Whether a mapping of a file would be filled lazily: read-only, and writable. */
+static void decide_fill(const struct doctor *doctor, struct stn_facts facts,
+			struct doctor_file *file)
+{
+	file->lazy = stn_policy_suits_lazy(&facts, doctor->host.uffd);
+	facts.prot = PROT_READ | PROT_WRITE;
+	file->lazy_writable = stn_policy_suits_lazy(&facts, doctor->host.uffd);
+}
+
 void doctor_decide(const struct doctor *doctor, struct doctor_path *path)
 {
 	struct stn_budget_use use = {.unified = doctor->host.unified,
@@ -205,12 +219,18 @@ void doctor_decide(const struct doctor *doctor, struct doctor_path *path)
 		struct doctor_file *file = &path->file[i];
 		struct stn_facts facts = facts_of(doctor, path, file);
 
-		stn_budget_decide(&doctor->host.view, &use, file->size, &file->room);
+		decide_fill(doctor, facts, file);
+		facts.lazy = file->lazy;
+		use.reserve = file->lazy ? file->size : 0;
+		stn_budget_decide(&doctor->host.view, &use, stn_policy_need(&facts), &file->room);
 		facts.fits = file->room.fits;
 		file->decision = stn_policy_decide(&facts);
 		if (!stn_decision_engaged(file->decision))
 			continue;
-		use.planned += file->size;
+		if (file->lazy)
+			use.holes += file->size;
+		else
+			use.planned += file->size;
 		if (!doctor->host.proc)
 			file->decision = STN_DECLINED_NO_PROCFS;
 		else if (!doctor->host.close_range)

@@ -16,6 +16,23 @@ static const char *limit_text(uint64_t bytes, char out[REPORT_BYTES])
 	return bytes == UINT64_MAX ? "none" : report_bytes(bytes, out);
 }
 
+static const char *uffd_text(const struct doctor_host *host)
+{
+	static char none[128];
+
+	switch (host->uffd) {
+	case STN_LAZY_FULL:
+		return host->uffd_device ? "full, by /dev/userfaultfd" : "full, by the system call";
+	case STN_LAZY_USER_ONLY:
+		return "user mode only";
+	case STN_LAZY_NONE:
+		snprintf(none, sizeof(none), "none: %s", strerror(host->uffd_error));
+		return none;
+	default:
+		return host->uffd_kills ? "none: whoever asks for it is killed" : "none";
+	}
+}
+
 static void print_kernel(const struct doctor_host *host, struct report_table *table)
 {
 	char text[REPORT_BYTES], huge[REPORT_BYTES];
@@ -27,17 +44,12 @@ static void print_kernel(const struct doctor_host *host, struct report_table *ta
 			  host->huge_page ? report_bytes(host->huge_page, huge) : "none",
 			  *host->huge_mode ? host->huge_mode : "no transparent ones");
 	report_table_cell(table, "userfaultfd");
-	report_table_cell(table, "%s%s%s",
-			  host->uffd == DOCTOR_UFFD_FULL	? "full, by "
-			  : host->uffd == DOCTOR_UFFD_USER_MODE ? "user mode only"
-								: "none: ",
-			  host->uffd == DOCTOR_UFFD_FULL
-				  ? (host->uffd_device ? "/dev/userfaultfd" : "the system call")
-			  : host->uffd == DOCTOR_UFFD_NONE ? strerror(host->uffd_error)
-							   : "",
+	report_table_cell(table, "%s%s", uffd_text(host),
 			  host->uffd_move ? "; with UFFDIO_MOVE" : "");
 	report_table_cell(table, "close_range");
-	report_table_cell(table, "%s", yes_no(host->close_range));
+	report_table_cell(table, "%s",
+			  host->close_range_kills ? "no: whoever calls it is killed"
+						  : yes_no(host->close_range));
 	report_table_cell(table, "seccomp");
 	report_table_cell(table, "%s",
 			  host->seccomp == 2   ? "a filter"
@@ -154,7 +166,7 @@ static void print_files(const struct doctor *doctor, const struct doctor_path *p
 		const struct doctor_file *file = &path->file[i];
 		char bytes[REPORT_BYTES], decision[64], why[PATH_MAX];
 
-		doctor_explain(doctor, path, file, why, sizeof(why));
+		doctor_explain(doctor, file, why, sizeof(why));
 		report_table_cell(&table, "%s",
 				  path->count == 0  ? "(a model here)"
 				  : path->directory ? file->path + strlen(path->path)

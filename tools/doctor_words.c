@@ -15,18 +15,27 @@ const char *doctor_decision(enum stn_decision decision, char out[64])
 	return out;
 }
 
+/* When it is filled, "" if before mmap returns. */
+static const char *explain_fill(const struct doctor_file *file)
+{
+	if (file->lazy && file->lazy_writable)
+		return "; filled as it is touched";
+	return file->lazy ? "; filled as it is touched if the map is read-only" : "";
+}
+
 /* Why a mapping is engaged. */
 static void explain_engaged(const struct doctor *doctor, const struct doctor_file *file, char *out,
 			    size_t size)
 {
-	const char *name = stn_fs_name(file->file_system);
+	const char *fill = explain_fill(file);
 
 	if (doctor->config.mode == STN_MODE_ALWAYS)
-		snprintf(out, size, "STSHIM_MODE is always");
+		snprintf(out, size, "STSHIM_MODE is always%s", fill);
 	else if (stn_fs_listed(doctor->config.file_systems, file->file_system))
-		snprintf(out, size, "STSHIM_FSTYPES has %s", name);
+		snprintf(out, size, "STSHIM_FSTYPES has %s%s", stn_fs_name(file->file_system),
+			 fill);
 	else
-		snprintf(out, size, "CPU and GPU share memory");
+		snprintf(out, size, "CPU and GPU share memory%s", fill);
 }
 
 static void explain_memory(const struct doctor_file *file, char *out, size_t size)
@@ -62,12 +71,11 @@ static const char *explain_declined(enum stn_decision decision)
 	}
 }
 
-void doctor_explain(const struct doctor *doctor, const struct doctor_path *path,
-		    const struct doctor_file *file, char *out, size_t size)
+void doctor_explain(const struct doctor *doctor, const struct doctor_file *file, char *out,
+		    size_t size)
 {
 	const struct stn_config *config = &doctor->config;
 
-	(void)path;
 	if (stn_decision_engaged(file->decision))
 		explain_engaged(doctor, file, out, size);
 	else if (file->decision == STN_DECLINED_MEMORY)

@@ -262,6 +262,18 @@ static void print_success(const struct arguments *arguments, const struct result
 		puts(ENV_LINE);
 }
 
+/* What to do about a failure. */
+static const char *remedy(enum action action, const struct result *result)
+{
+	if (action == ACTION_INJECT)
+		return "the root is as it was";
+	if (action == ACTION_CHECK)
+		return strcmp(result->state, "absent") == 0
+			       ? "put it in with stshim inject --root"
+			       : "put it in anew, or take it out with --remove";
+	return "run it as the user who owns the root, or remove both by hand";
+}
+
 static void print(const struct arguments *arguments, const struct result *result)
 {
 	if (arguments->json)
@@ -269,8 +281,8 @@ static void print(const struct arguments *arguments, const struct result *result
 	else if (result->good)
 		print_success(arguments, result);
 	else
-		report_error(arguments->action == ACTION_INJECT ? "the root is as it was" : NULL,
-			     "%s: %s", arguments->inject.root, result->verdict.reason);
+		report_error(remedy(arguments->action, result), "%s: %s", arguments->inject.root,
+			     result->verdict.reason);
 }
 
 /* Makes the paths absolute; false if there is nothing there, which is said. */

@@ -3,6 +3,7 @@
 #ifndef STSHIM_INJECT_H
 #define STSHIM_INJECT_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -65,7 +66,7 @@ char *inject_unlisted(const char *preload);
 
 /* What the headers of a root's programs say. */
 struct inject_libc {
-	char program[INJECT_PROGRAM];	  /* that was looked at; "" = no dynamic one is known */
+	char program[PATH_MAX];		  /* that was looked at; "" = no dynamic one is known */
 	char interpreter[INJECT_PROGRAM]; /* its loader */
 	bool musl;
 };

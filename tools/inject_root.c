@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "inject.h"
+#include "library.h"
 
 #define BLANKS	   " \t\n:"
 #define TEMPORARY  ".stshim-inject"
@@ -193,22 +194,13 @@ static const char *next_entry(const char *text, size_t *length)
 	return *length ? text : NULL;
 }
 
-/* True for an entry that is a libstnommap.so, wherever it lies. */
-static bool is_ours(const char *entry, size_t length)
-{
-	size_t name = strlen(INJECT_NAME);
-
-	return length >= name && memcmp(entry + length - name, INJECT_NAME, name) == 0 &&
-	       (length == name || entry[length - name - 1] == '/');
-}
-
 bool inject_is_listed(const char *preload)
 {
 	size_t length;
 
 	for (const char *entry = preload; (entry = next_entry(entry, &length)) != NULL;
 	     entry += length)
-		if (is_ours(entry, length))
+		if (library_is(entry, length))
 			return true;
 	return false;
 }
@@ -230,7 +222,7 @@ char *inject_unlisted(const char *preload)
 	if (!text)
 		err(EXIT_FAILURE, "memory");
 	while ((entry = (char *)(uintptr_t)next_entry(entry, &length)) != NULL) {
-		if (!is_ours(entry, length)) {
+		if (!library_is(entry, length)) {
 			entry += length;
 			continue;
 		}

@@ -75,3 +75,12 @@ bool library_find(char out[PATH_MAX])
 			return true;
 	return false;
 }
+
+bool library_is(const char *entry, size_t length)
+{
+	static const char name[] = "libstnommap.so";
+	const size_t size = sizeof(name) - 1;
+
+	return length >= size && memcmp(entry + length - size, name, size) == 0 &&
+	       (length == size || entry[length - size - 1] == '/');
+}

@@ -5,6 +5,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /*
  * Finds the library that belongs to this program: in the same directory, in the library directory
@@ -13,5 +14,9 @@
  * absolute path; false if there is none, with out = "".
  */
 bool library_find(char out[PATH_MAX]);
+
+/* True if an entry of length bytes, of a list of libraries, is a libstnommap.so, wherever it lies.
+ */
+bool library_is(const char *entry, size_t length);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "scan.h"
 #include "text.h"
 
 static const char *program_name = "stshim";
@@ -151,39 +152,22 @@ cJSON *report_json_number(cJSON *object, const char *key, uint64_t value)
 	return cJSON_AddNumberToObject(object, key, (double)value);
 }
 
-/* Bytes of the UTF-8 character at text, 0 if there is none. */
-static size_t character_length(const unsigned char *text)
-{
-	size_t length = text[0] < 0x80			    ? 1
-			: text[0] >= 0xf0 && text[0] < 0xf5 ? 4
-			: text[0] >= 0xe0 && text[0] < 0xf0 ? 3
-			: text[0] >= 0xc2 && text[0] < 0xe0 ? 2
-							    : 0;
-
-	for (size_t i = 1; i < length; i++)
-		if ((text[i] & 0xc0) != 0x80)
-			return 0;
-	return length;
-}
-
 /* A copy of text that is UTF-8; to be freed. */
 static char *to_utf8(const char *text)
 {
-	const unsigned char *from = (const unsigned char *)text;
 	char *copy = malloc(2 * strlen(text) + 1), *to = copy;
 
 	if (!copy)
 		err(1, "memory");
-	while (*from) {
-		size_t length = character_length(from);
+	while (*text) {
+		size_t good = scan_utf8(text, strlen(text));
 
-		if (length == 0) {
-			*to++ = (char)(0xc0 | *from >> 6);
-			*to++ = (char)(0x80 | (*from++ & 0x3f));
-		}
-		memcpy(to, from, length);
-		to += length;
-		from += length;
+		to = mempcpy(to, text, good);
+		text += good;
+		if (!*text)
+			break;
+		*to++ = (char)(0xc0 | (unsigned char)*text >> 6);
+		*to++ = (char)(0x80 | (*text++ & 0x3f));
 	}
 	*to = '\0';
 	return copy;

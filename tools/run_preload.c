@@ -7,16 +7,7 @@
 #include <string.h>
 
 #include "file.h"
-
-/* True if an entry of length bytes names a copy of the library. */
-static bool is_library(const char *entry, size_t length)
-{
-	static const char name[] = "libstnommap.so";
-	size_t size = sizeof(name) - 1;
-
-	return length >= size && memcmp(entry + length - size, name, size) == 0 &&
-	       (length == size || entry[length - size - 1] == '/');
-}
+#include "library.h"
 
 /* True if a list of libraries, separated by colons and blanks, has a copy. */
 static bool has_library(const char *list)
@@ -24,7 +15,7 @@ static bool has_library(const char *list)
 	for (; *list; list += strspn(list, ": \t")) {
 		size_t length = strcspn(list, ": \t");
 
-		if (is_library(list, length))
+		if (library_is(list, length))
 			return true;
 		list += length;
 	}
@@ -72,7 +63,7 @@ int run_preload_set(const char *path)
 	for (; old && *old; old += strspn(old, ": ")) {
 		size_t entry = strcspn(old, ": ");
 
-		if (entry && !is_library(old, entry))
+		if (entry && !library_is(old, entry))
 			length += (size_t)sprintf(list + length, ":%.*s", (int)entry, old);
 		old += entry;
 	}

@@ -9,12 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "record.h"
 #include "report.h"
 
 /* What the statistics say about one file and one decision. */
 struct row {
 	char *path, *decision;
-	uint64_t size, bytes, times, returned, huge;
+	uint64_t size, bytes, memory, times, huge;
 	int64_t cache; /* bytes that the page cache has more afterwards */
 	double seconds;
 	bool engaged;
@@ -64,63 +65,37 @@ void run_report_end(const struct run_report *report)
 		unlink(report->path);
 }
 
-static const char *text_of(const cJSON *line, const char *key)
-{
-	const char *text = cJSON_GetStringValue(cJSON_GetObjectItem(line, key));
-
-	return text ? text : "";
-}
-
-static uint64_t number_of(const cJSON *line, const char *key)
-{
-	double value = cJSON_GetNumberValue(cJSON_GetObjectItem(line, key));
-
-	return value > 0 ? (uint64_t)value : 0;
-}
-
-/* The decision as the log writes it, "declined:memory"; to be freed. */
-static char *decision_of(const cJSON *line)
-{
-	const char *reason = text_of(line, "reason");
-	char *out;
-
-	if (asprintf(&out, "%s%s%s", text_of(line, "decision"), *reason ? ":" : "", reason) < 0)
-		err(1, "memory");
-	return out;
-}
-
-/* The row of a file and a decision, a new one if there is none. Takes decision over. */
-static struct row *find_row(struct rows *rows, const char *path, char *decision)
+/* The row of a file and a decision, a new one if there is none. */
+static struct row *find_row(struct rows *rows, const struct record *record)
 {
 	struct row *row;
 
 	for (row = rows->row; row < rows->row + rows->count; row++)
-		if (strcmp(row->path, path) == 0 && strcmp(row->decision, decision) == 0) {
-			free(decision);
+		if (strcmp(row->path, record->path) == 0 &&
+		    strcmp(row->decision, record->name) == 0)
 			return row;
-		}
 	rows->row = reallocarray(rows->row, rows->count + 1, sizeof(*rows->row));
 	if (!rows->row)
 		err(1, "memory");
 	row = &rows->row[rows->count++];
-	*row = (struct row){.path = strdup(path), .decision = decision};
+	*row = (struct row){.path = strdup(record->path), .decision = strdup(record->name)};
+	if (!row->path || !row->decision)
+		err(1, "memory");
 	return row;
 }
 
-static void add_line(struct rows *rows, const cJSON *line)
+static void add_record(struct rows *rows, const struct record *record)
 {
-	struct row *row = find_row(rows, text_of(line, "path"), decision_of(line));
-	double seconds = cJSON_GetNumberValue(cJSON_GetObjectItem(line, "seconds"));
+	struct row *row = find_row(rows, record);
 
-	row->engaged = strcmp(text_of(line, "decision"), "engaged") == 0;
-	row->size = number_of(line, "size");
-	row->bytes += number_of(line, "bytes");
-	row->returned += number_of(line, "returned_bytes");
-	row->huge += number_of(line, "huge_pages");
-	row->cache +=
-		(int64_t)number_of(line, "cache_after") - (int64_t)number_of(line, "cache_before");
-	row->seconds += seconds > 0 ? seconds : 0;
-	row->times++;
+	row->engaged = record->engaged;
+	row->size = record->size;
+	row->bytes += record->bytes;
+	row->memory += record->memory;
+	row->huge += record->huge;
+	row->cache += (int64_t)record->cache_after - (int64_t)record->cache_before;
+	row->seconds += record->seconds;
+	row->times += record->counted;
 }
 
 static void read_rows(const struct run_report *report, struct rows *rows)
@@ -134,9 +109,10 @@ static void read_rows(const struct run_report *report, struct rows *rows)
 	fseeko(stream, report->start, SEEK_SET);
 	while (getline(&text, &size, stream) > 0) {
 		cJSON *line = cJSON_Parse(text);
+		struct record record;
 
-		if (cJSON_IsObject(line))
-			add_line(rows, line);
+		if (cJSON_IsObject(line) && !record_read(line, &record))
+			add_record(rows, &record);
 		cJSON_Delete(line);
 	}
 	free(text);
@@ -146,12 +122,6 @@ static void read_rows(const struct run_report *report, struct rows *rows)
 static double rate(const struct row *row)
 {
 	return row->engaged && row->seconds > 0 ? (double)row->bytes / row->seconds / 1e9 : 0;
-}
-
-/* Memory of ours that the program got. */
-static uint64_t memory_of(const struct row *row)
-{
-	return row->engaged && row->bytes > row->returned ? row->bytes - row->returned : 0;
 }
 
 /* A change of the page cache, "+1.00 MiB", "0 B", "-3 B". */
@@ -165,14 +135,16 @@ static char *signed_bytes(int64_t bytes, char out[REPORT_BYTES + 1])
 static void add_row(struct report_table *table, const struct row *row)
 {
 	char text[REPORT_BYTES + 1];
+	/* Filled lazily, and never finished. */
+	bool unknown = row->engaged && row->bytes == 0;
 
 	report_table_cell(table, "%s", *row->path ? row->path : "(unknown)");
 	report_table_cell(table, "%s", report_bytes(row->size, text));
 	report_table_cell(table, "%s", row->decision);
 	report_table_cell(table, "%llu", (unsigned long long)row->times);
-	report_table_cell(table, "%.3f", row->seconds);
+	report_table_cell(table, unknown ? "-" : "%.3f", row->seconds);
 	report_table_cell(table, rate(row) > 0 ? "%.2f" : "-", rate(row));
-	report_table_cell(table, "%s", report_bytes(memory_of(row), text));
+	report_table_cell(table, "%s", unknown ? "-" : report_bytes(row->memory, text));
 	report_table_cell(table, "%s", report_bytes(row->huge, text));
 	report_table_cell(table, "%s", signed_bytes(row->cache, text));
 }
@@ -211,7 +183,7 @@ static void print_json(const struct rows *rows, uint64_t peak)
 		report_json_number(file, "bytes", row->bytes);
 		cJSON_AddNumberToObject(file, "seconds", row->seconds);
 		cJSON_AddNumberToObject(file, "gb_per_s", rate(row));
-		report_json_number(file, "memory", memory_of(row));
+		report_json_number(file, "memory", row->memory);
 		report_json_number(file, "huge_pages", row->huge);
 		cJSON_AddNumberToObject(file, "page_cache", (double)row->cache);
 		cJSON_AddItemToArray(files, file);

@@ -54,6 +54,9 @@ struct stats {
 	void *file_tree, *decision_tree, *process_tree; /* of tsearch(3) */
 };
 
+/* Engaged bytes a second, 0 if there are none. */
+double stats_rate(const struct stats_file *file);
+
 /* Reads all lines; false with errno set if reading fails. Ends the program if memory is refused. */
 bool stats_read(struct stats *stats, FILE *stream);
 

@@ -51,11 +51,8 @@ static void print_files(const struct stats *stats)
 		add_count(&table, file->declined + file->abandoned);
 		add_bytes(&table, file->bytes);
 		report_table_cell(&table, "%.3f", file->seconds);
-		if (file->seconds > 0)
-			report_table_cell(&table, "%.2f",
-					  (double)file->bytes / file->seconds / 1e9);
-		else
-			report_table_cell(&table, "-");
+		report_table_cell(&table, stats_rate(file) > 0 ? "%.2f" : "-",
+				  stats_rate(file) / 1e9);
 		add_bytes(&table, file->direct);
 		add_bytes(&table, file->buffered);
 		add_bytes(&table, file->given_back);
@@ -96,19 +93,22 @@ static const char *moment(double seconds, char out[32])
 static void print_plot(const struct stats *stats)
 {
 	double rates[STEPS], step = stats_throughput(stats, rates, STEPS), most = 0;
+	bool small;
 	char start[32];
 
 	if (step <= 0)
 		return;
 	for (size_t i = 0; i < STEPS; i++)
 		most = rates[i] > most ? rates[i] : most;
+	small = most < 1e8;
 	printf("\nBytes read, from %s UTC on, a line each %.3f s\n",
 	       moment(stats_start(stats), start), step);
 	for (size_t i = 0; i < STEPS; i++) {
 		int length = (int)(rates[i] / most * BAR + 0.5);
 
-		printf("  %9.3f s  %-*.*s  %6.2f GB/s\n", (double)i * step, BAR, length,
-		       "########################################", rates[i] / 1e9);
+		printf("  %9.3f s  %-*.*s  %6.2f %s\n", (double)i * step, BAR, length,
+		       "########################################", rates[i] / (small ? 1e6 : 1e9),
+		       small ? "MB/s" : "GB/s");
 	}
 }
 
@@ -150,8 +150,7 @@ static cJSON *file_json(const struct stats_file *file)
 	report_json_number(object, "observed", file->observed);
 	report_json_number(object, "bytes", file->bytes);
 	cJSON_AddNumberToObject(object, "seconds", file->seconds);
-	cJSON_AddNumberToObject(object, "gb_per_s",
-				file->seconds > 0 ? (double)file->bytes / file->seconds / 1e9 : 0);
+	cJSON_AddNumberToObject(object, "gb_per_s", stats_rate(file) / 1e9);
 	report_json_number(object, "direct_bytes", file->direct);
 	report_json_number(object, "buffered_bytes", file->buffered);
 	report_json_number(object, "returned_bytes", file->given_back);

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <cjson/cJSON.h>
 #include <err.h>
 #include <errno.h>
 #include <search.h>
@@ -8,6 +7,7 @@
 #include <string.h>
 
 #include "page.h"
+#include "record.h"
 #include "stats.h"
 
 #define LINE_SIZE 65536
@@ -99,120 +99,76 @@ static struct stats_decision *find_decision(struct stats *stats, const char *nam
 	return &stats->decisions[key->number];
 }
 
-/* A field that is a text, or NULL. */
-static const char *text(const cJSON *line, const char *key)
+static void add_fill(struct stats *stats, const struct record *record)
 {
-	return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(line, key));
-}
-
-/* A field that is a number, 0 if it is not there. */
-static double number(const cJSON *line, const char *key)
-{
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(line, key);
-
-	return cJSON_IsNumber(item) && item->valuedouble > 0 ? item->valuedouble : 0;
-}
-
-static uint64_t count(const cJSON *line, const char *key)
-{
-	double value = number(line, key);
-
-	return value < 0x1p63 ? (uint64_t)value : UINT64_MAX / 2;
-}
-
-static void add_fill(struct stats *stats, const cJSON *line)
-{
-	uint64_t bytes = count(line, "direct_bytes") + count(line, "buffered_bytes");
-	double end = number(line, "time");
+	uint64_t bytes = record->direct + record->buffered;
 
 	if (!bytes)
 		return;
 	stats->fills = grow(stats->fills, stats->fill_count, sizeof(*stats->fills));
 	stats->fills[stats->fill_count++] = (struct stats_fill){
-		.start = end - number(line, "seconds"), .end = end, .bytes = bytes};
+		.start = record->time - record->seconds, .end = record->time, .bytes = bytes};
 }
 
-static void add_to_file(struct stats_file *file, const cJSON *line, const char *decision)
+static void add_to_file(struct stats_file *file, const struct record *record)
 {
-	const char *file_system = text(line, "file_system");
-	bool engaged = strcmp(decision, "engaged") == 0;
+	const char *decision = record->decision;
 
-	if (file_system && !file->file_system)
-		file->file_system = must(strdup(file_system));
-	file->size = stn_max(file->size, count(line, "size"));
-	file->engaged += engaged;
+	if (record->file_system && !file->file_system)
+		file->file_system = must(strdup(record->file_system));
+	file->size = stn_max(file->size, record->size);
+	file->engaged += record->engaged && record->counted;
 	file->declined += strcmp(decision, "declined") == 0;
 	file->abandoned += strcmp(decision, "abandoned") == 0;
 	file->returned += strcmp(decision, "returned") == 0;
 	file->observed += strcmp(decision, "would-engage") == 0;
-	if (engaged) {
-		file->bytes += count(line, "bytes");
-		file->seconds += number(line, "seconds");
-		file->huge += count(line, "huge_pages");
-		file->cached = count(line, "cache_after");
+	if (record->engaged) {
+		file->bytes += record->bytes;
+		file->seconds += record->seconds;
+		file->huge += record->huge;
+		file->cached = record->cache_after;
 	}
-	file->direct += count(line, "direct_bytes");
-	file->buffered += count(line, "buffered_bytes");
-	file->given_back += count(line, "returned_bytes");
+	file->direct += record->direct;
+	file->buffered += record->buffered;
+	file->given_back += record->returned;
 }
 
-static void add_to_decisions(struct stats *stats, const cJSON *line, char *path)
+static void add_to_decisions(struct stats *stats, const struct record *record, char *path)
 {
-	const char *reason = text(line, "reason");
-	struct stats_decision *decision;
-	char *name;
+	struct stats_decision *decision = find_decision(stats, record->name, path);
 
-	if (asprintf(&name, "%s%s%s", text(line, "decision"), reason && *reason ? ":" : "",
-		     reason ? reason : "") < 0)
-		err(EXIT_FAILURE, "memory");
-	decision = find_decision(stats, name, path);
-	decision->lines++;
-	decision->bytes += count(line, "bytes");
-	free(name);
+	decision->lines += record->counted;
+	decision->bytes += record->bytes;
 }
 
-static void add_process(struct stats *stats, const cJSON *line)
+static void add_process(struct stats *stats, const struct record *record)
 {
 	char name[32];
 	bool is_new;
 
-	snprintf(name, sizeof(name), "%.0f", number(line, "pid"));
+	snprintf(name, sizeof(name), "%.0f", record->pid);
 	find_key(&stats->process_tree, name, 0, &is_new);
 	stats->process_count += is_new;
 }
 
-/* Adds a line that is an object with what every line has. */
-static void add_line(struct stats *stats, const cJSON *line)
+static void add_record(struct stats *stats, const struct record *record)
 {
-	struct stats_file *file = find_file(stats, text(line, "path"));
-	double time = number(line, "time");
+	struct stats_file *file = find_file(stats, record->path);
 
-	if (stats->first == 0 || time < stats->first)
-		stats->first = time;
-	if (time > stats->last)
-		stats->last = time;
-	add_process(stats, line);
-	add_to_file(file, line, text(line, "decision"));
-	add_to_decisions(stats, line, file->path);
-	add_fill(stats, line);
-}
-
-/* The first field that a line must have and has not, or NULL. */
-static const char *missing_field(const cJSON *line)
-{
-	static const char *const texts[] = {"event", "path", "decision"};
-
-	for (size_t i = 0; i < 3; i++)
-		if (!text(line, texts[i]))
-			return texts[i];
-	if (number(line, "time") <= 0)
-		return "time";
-	return number(line, "pid") <= 0 ? "pid" : NULL;
+	if (stats->first == 0 || record->time < stats->first)
+		stats->first = record->time;
+	if (record->time > stats->last)
+		stats->last = record->time;
+	add_process(stats, record);
+	add_to_file(file, record);
+	add_to_decisions(stats, record, file->path);
+	add_fill(stats, record);
 }
 
 void stats_line(struct stats *stats, const char *line, size_t length)
 {
 	const char *end = NULL, *missing;
+	struct record record;
 	cJSON *value;
 
 	stats->lines++;
@@ -227,10 +183,10 @@ void stats_line(struct stats *stats, const char *line, size_t length)
 			   end ? (size_t)(end - line) + 1 : 1);
 	else if (!cJSON_IsObject(value))
 		add_broken(stats, "not a JSON object");
-	else if ((missing = missing_field(value)) != NULL)
+	else if ((missing = record_read(value, &record)) != NULL)
 		add_broken(stats, "%s is missing or not what it should be", missing);
 	else
-		add_line(stats, value);
+		add_record(stats, &record);
 	cJSON_Delete(value);
 }
 
@@ -260,6 +216,11 @@ bool stats_read(struct stats *stats, FILE *stream)
 	}
 	free(line);
 	return !ferror(stream);
+}
+
+double stats_rate(const struct stats_file *file)
+{
+	return file->seconds > 0 ? (double)file->bytes / file->seconds : 0;
 }
 
 double stats_start(const struct stats *stats)

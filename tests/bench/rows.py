@@ -19,9 +19,10 @@ class Row:
         self.bar, self.measured, self.ok, self.figures = bar, measured, ok, figures
 
 
-def compare(settings, source, variants, limits, delay):
-    """Times variants on a mount. limits: {other variant: most the library may take of it}."""
-    with mounted(source, delay_ms=delay) as (path, server):
+def compare(settings, source, variants, limits, delay, **options):
+    """Times variants on a mount. limits: {other variant: most the library may take of it}; options:
+    the mount's."""
+    with mounted(source, delay_ms=delay, **options) as (path, server):
         made = {name: (lambda make=make: make(path)) for name, make in variants.items()}
         results = interleave(settings, made, path, server)
     seconds = {name: median(runs) for name, runs in results.items()}
@@ -30,13 +31,19 @@ def compare(settings, source, variants, limits, delay):
     total = sum(file.stat().st_size for file in files_of(source))
     delivered = max(run["server"]["bytes"] for run in results["library"]) / total
     bar = ", ".join(f"{limit:.3f} of {name}" for name, limit in limits.items())
-    measured = ", ".join(f"{name} {value:.3f} s" for name, value in seconds.items())
+    measured = ", ".join(f"{name} {value:.3f} s (least {least(results[name]):.3f})"
+                         for name, value in seconds.items())
     measured += "; " + ", ".join(f"{value:.3f} of {name}" for name, value in ratio.items())
     fill = statistics.median(fill_seconds(run) for run in results["library"])
     measured += f"; fills {fill:.3f} s; delivered {delivered:.4f}"
     return Row(f"at most {bar}; delivered 1.02", measured, ok and delivered <= 1.02,
                seconds=seconds, ratio=ratio, delivered=delivered, fill=fill,
                all={name: [run["seconds"] for run in runs] for name, runs in results.items()})
+
+
+def least(results):
+    """The shortest time of the rounds."""
+    return min(result["seconds"] for result in results)
 
 
 def fill_seconds(result):

@@ -61,6 +61,7 @@ void counter_read_begin(struct counter_file *file, bool direct, uint64_t size)
 {
 	pthread_mutex_lock(&lock);
 	file->requests++;
+	file->buffered_requests += !direct;
 	total.reads[direct]++;
 	if (size > total.largest_read)
 		total.largest_read = size;
@@ -150,6 +151,7 @@ void counter_reset(void)
 	total.max_inflight = inflight;
 	for (struct counter_file *file = files; file != NULL; file = file->next) {
 		file->bytes = file->requests = file->opens = file->distinct_bytes = 0;
+		file->buffered_requests = 0;
 		file->range_count = 0;
 	}
 	pthread_mutex_unlock(&lock);
@@ -183,9 +185,11 @@ static void print_files(FILE *out)
 		separator = ",";
 		print_string(out, file->name);
 		fprintf(out,
-			":{\"bytes\":%" PRIu64 ",\"requests\":%" PRIu64 ",\"opens\":%" PRIu64
+			":{\"bytes\":%" PRIu64 ",\"requests\":%" PRIu64
+			",\"buffered_requests\":%" PRIu64 ",\"opens\":%" PRIu64
 			",\"distinct_bytes\":%" PRIu64 "}",
-			file->bytes, file->requests, file->opens, file->distinct_bytes);
+			file->bytes, file->requests, file->buffered_requests, file->opens,
+			file->distinct_bytes);
 	}
 	putc('}', out);
 }

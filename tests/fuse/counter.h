@@ -13,6 +13,7 @@ struct counter_file {
 	const char *name;
 	uint64_t bytes;
 	uint64_t requests;
+	uint64_t buffered_requests;
 	uint64_t opens;
 	uint64_t distinct_bytes;
 	struct counter_range {

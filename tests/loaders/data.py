@@ -103,6 +103,20 @@ def make_llama(out):
     models.make_sharded_llama(out / "model", 192 * MIB, 5)
 
 
+def make_reads(out):
+    """Links to a file of each kind that is read in one place: safetensors, torch.save, numpy."""
+    for kind, name in (("mixed", "mixed.safetensors"), ("checkpoint", "model.pt"),
+                       ("arrays", "array.npy")):
+        os.link(path(kind) / name, out / name)
+
+
+def make_gguf(out):
+    """A Llama of 128 MiB with 128 tokens, as llama.cpp reads it."""
+    from support import models
+
+    models.make_gguf(out / "model.gguf", 128 * MIB)
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     globals()["make_" + sys.argv[1]](Path(sys.argv[2]))

@@ -58,12 +58,6 @@ def test_from_pretrained_hub_cache(mounted, hub_cache):
         read_once({**counters, "buffered_bytes": 0}, blob, shard.stat().st_size)
 
 
-def test_from_pretrained_disable_mmap(mounted, llama):
-    """With disable_mmap=True nothing is mapped, and the bytes are the same."""
-    server = mounted(llama)
-    both(server, "from_pretrained.py", server.mountpoint, "disable_mmap")
-
-
 def test_diffusers(mounted):
     """UNet2DConditionModel.from_pretrained reads its file once."""
     name = "diffusion_pytorch_model.safetensors"

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -76,6 +77,30 @@ static void use_memory(const char *path)
 	print_rc("munmap", munmap(own, 2 << 20));
 }
 
+/* Reads a file that is no model in all ways. */
+static void use_reads(const char *path)
+{
+	FILE *stream = fopen(path, "rb");
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char to[3000];
+	struct iovec places[2] = {{to, 1000}, {to + 1000, 2000}};
+
+	print_rc("read", read(fd, to, sizeof(to)));
+	print_rc("pread", pread(fd, to, sizeof(to), 100));
+	print_rc("pread64", pread64(fd, to, sizeof(to), 100));
+	print_rc("readv", readv(fd, places, 2));
+	print_rc("preadv", preadv(fd, places, 2, 100));
+	print_rc("preadv64", preadv64(fd, places, 2, 100));
+	print_rc("preadv2", preadv2(fd, places, 2, 100, 0));
+	print_rc("preadv64v2", preadv64v2(fd, places, 2, -1, 0));
+	print_rc("fread", (long)fread(to, 3, 900, stream));
+	print_rc("fread_unlocked", (long)fread_unlocked(to, 3, 900, stream));
+	print_rc("fseek", fseek(stream, 200000, SEEK_SET));
+	print_rc("fread", (long)fread(to, 3, 900, stream));
+	fclose(stream);
+	close(fd);
+}
+
 /* Children and threads. */
 static void use_processes(void)
 {
@@ -100,6 +125,7 @@ int main(int argc, char **argv)
 	print_fds();
 	print_status();
 	use_memory(argv[1]);
+	use_reads(argv[1]);
 	use_processes();
 	return 0;
 }

@@ -14,7 +14,8 @@ import pytest
 from . import need, paths
 
 LIMIT_SECONDS = 300
-SUITES = {"bullseye": 11, "bookworm": 12, "trixie": 13}
+# What a root has for programs in Python; one for all tests, since it takes most of a minute.
+WITH_PYTHON = ("python3", "python3-venv", "openssh-client")
 
 
 def mirror():

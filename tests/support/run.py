@@ -36,6 +36,12 @@ class Result:
         return [line["decision"] for line in self.stats if line["event"] == event]
 
 
+def mapped(lines):
+    """Of stats lines those that say what became of a call of mmap: one a mapping, however it is
+    filled."""
+    return [line for line in lines if line["event"] in ("map", "fill", "begin")]
+
+
 def environment(preload, env):
     """Our own environment without what would configure the library, with env over it; a value of
     None removes a variable."""

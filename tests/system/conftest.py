@@ -2,12 +2,14 @@
 """Places for files; and no test may leave a process behind that cannot be killed."""
 
 import os
+import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from support import need
+from support import need, paths
 
 
 def stuck():
@@ -60,10 +62,25 @@ def public():
 
 
 @pytest.fixture
-def user_with_fuse():
+def user(public, monkeypatch):
+    """An unprivileged user who may run what was built: copies of it, where the build directory is
+    in a home directory that he may not enter."""
+    name = need.user()
+    look = subprocess.run(["setpriv", "--reuid", name, "--clear-groups", "test", "-x", need.tool()])
+    if look.returncode != 0:
+        for file in ("libstnommap.so", "tools/stshim", "tests/fuse/stn-testfs", "tests/tools/hello",
+                     "tests/programs/load"):  # fmt: skip
+            target = public / "build" / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(paths.build() / file, target)
+        monkeypatch.setenv("STN_BUILD", str(public / "build"))
+    return name
+
+
+@pytest.fixture
+def user_with_fuse(user):
     """An unprivileged user who may open /dev/fuse, as udev's rules let everyone, for the time of
     the test also where there is no udev."""
-    user = need.user()
     need.command("fusermount3")
     mode = os.stat("/dev/fuse").st_mode
     os.chmod("/dev/fuse", 0o666)

@@ -6,6 +6,7 @@ import concurrent.futures
 import errno
 import itertools
 import os
+import random
 import re
 
 import pytest
@@ -143,3 +144,25 @@ def test_chance(server, tmp_path):
 def test_nothing_fails(server, tmp_path):
     """The same without any failure, often: children are forked at all moments."""
     look_many(server, tmp_path, [""] * 60, least=0)
+
+
+GIVEN_UP = [f"zero:{n}:1:{errno.ENOMEM}" for n in (10, 20, 40)] + [
+    f"epoll-wait:{n}:1:{errno.ENOMEM}" for n in (30, 60, 120)
+]
+
+
+@pytest.mark.parametrize("inject", GIVEN_UP)
+def test_given_up_amid_chaos(server, inject, tmp_path):
+    """All mappings are given up while four threads do everything with them that may be done."""
+    names = [f"{i}.safetensors" for i in range(8)]
+    for i, name in enumerate(names):
+        models.random_file(server.copy.parent / name, 2 * MIB + 300_017 * i, seed=i)
+    env = {
+        "STSHIM_FILL": "lazy",
+        "STN_INJECT": inject,
+        "LD_PRELOAD": paths.build() / "tests" / "faults" / "libstnommap-faults.so",
+    }
+    maps = [server.mountpoint / name for name in names]
+    command = [need.program("chaos"), random.randrange(1 << 20), 100, server.copy.parent, *maps]
+    result = run(command, env=env, timeout=90)
+    assert (result.returncode, result.stdout) == (0, "wrong: 0\n"), command[1]

@@ -168,7 +168,7 @@ def test_counters_count(source):
         assert stats["largest_read"] == MIB
         assert stats["meta_requests"] >= 3 * 2
         assert stats["files"]["a.bin"] == {
-            "bytes": 6 * MIB, "requests": 6, "opens": 2, "distinct_bytes": 5 * MIB,
+            "bytes": 6 * MIB, "requests": 6, "buffered_requests": 0, "opens": 2, "distinct_bytes": 5 * MIB,
         }  # fmt: skip
         assert stats["files"]["blobs/deep/b"]["distinct_bytes"] == 3 * MIB
 

@@ -97,9 +97,8 @@ def test_warm_is_said(tmp_path):
     assert not any("warm" in line for line in cold["advice"])
 
 
-def test_drop_caches_without_root(tmp_path):
+def test_drop_caches_without_root(tmp_path, user):
     """Without the right to drop all, the file's own pages are dropped and that is said."""
-    user = need.user()
     path = tmp_path / "model.safetensors"
     shutil.copy(files() / BIG, path)
     os.sync()

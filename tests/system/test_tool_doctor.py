@@ -11,7 +11,7 @@ import pytest
 from support import models, need
 from support.cgroup import Cgroup
 from support.fuse import FuseServer
-from support.run import run
+from support.run import mapped, run
 from support.tool import as_json, stshim
 
 MIB = 1 << 20
@@ -70,7 +70,7 @@ def test_schema(mount, doctor):
     }  # fmt: skip
     assert set(seen["host"]) == {
         "kernel", "page_size", "huge_page_size", "huge_pages", "userfaultfd", "close_range", "proc",
-        "memory_names", "seccomp", "seccomp_filters", "unified", "unified_why", "nvidia_gpu",
+        "memory_names", "seccomp", "seccomp_filters", "seccomp_kills", "unified", "unified_why", "nvidia_gpu",
         "library", "preloaded",
     }  # fmt: skip
     assert set(seen["host"]["userfaultfd"]) == {"kind", "through", "move"}
@@ -89,6 +89,7 @@ def test_schema(mount, doctor):
     }  # fmt: skip
     assert set(path["files"][0]) == {
         "path", "size", "file_system", "readable", "decision", "reason", "why",
+        "fill",
     }  # fmt: skip
     assert set(path["measured"]) == {
         "request", "request_seconds", "bytes", "seconds", "gb_per_s", "error", "in_time",
@@ -138,13 +139,36 @@ def test_it_decides_as_the_library_does(files, mount, doctor, tmp_path, name, va
         result = doctor("--json", path, env=variables)
         assert decisions(result) == [decision]
         assert result.returncode == (0 if decision[0] == "engaged" else 1)
-        stats = run([need.program("load"), path], env=variables).stats
+        stats = mapped(run([need.program("load"), path], env=variables).stats)
     finally:
         if place == "memory":
             path.unlink()
         (files / "empty.safetensors").unlink()
     if decision[1] != "empty":  # mmap refuses to map nothing
         assert [(line["decision"], line["reason"]) for line in stats] == [decision]
+
+
+@pytest.mark.parametrize("ordinary", [False, True])
+@pytest.mark.parametrize("variables", [
+    {}, {"STSHIM_FILL": "lazy"}, {"STSHIM_FILL": "eager"},
+    {"STSHIM_FILL": "lazy", "STSHIM_IO": "buffered"},
+    {"STSHIM_FILL": "lazy", "STSHIM_MLOCK": "try"},
+])  # fmt: skip
+def test_it_fills_as_the_library_does(mount, doctor, request, variables, ordinary):
+    """Lazily or not, of read-only and of writable maps, for root and an ordinary user."""
+    user = request.getfixturevalue("user") if ordinary else None
+    before = ["setpriv", "--reuid", user, "--clear-groups"] if ordinary else []
+    path = mount.mountpoint / "one.safetensors"
+    shown = as_json(doctor("--json", path, env=variables, before=before))
+    said = shown["paths"][0]["files"][0]["fill"]
+    for access, options in (("read_only", []), ("writable", ["-w"])):
+        loaded = run([need.program("load"), *options, path], env=variables, user=user)
+        lazy = [line["note"].startswith("lazy") for line in loaded.stats]
+        assert lazy[0] == (said[access] == "lazy") and loaded.stats[0]["decision"] == "engaged"
+    if variables == {"STSHIM_FILL": "lazy"}:
+        assert said["read_only"] == "lazy"
+        assert ("userfaultfd is for faults in user mode only" in "".join(shown["advice"])) == (
+            said["writable"] == "eager")  # fmt: skip
 
 
 def need_tmpfs():
@@ -170,6 +194,7 @@ def need_tmpfs():
         ("one.safetensors", {"STSHIM_MODE": "observe"}, "only says what it would do"),
         ("one.safetensors", {"STSHIM_MEMORY": "1M"}, "does not fit (STSHIM_MEMORY)"),
         ("one.safetensors", {}, "stshim run PROGRAM"),
+        ("one.safetensors", {"STSHIM_FILL": "lazy", "STSHIM_IO": "buffered"}, "without effect"),
     ],
 )
 def test_advice(mount, doctor, name, variables, text):
@@ -309,19 +334,31 @@ def test_a_server_that_does_not_answer(tmp_path, doctor):
 @pytest.mark.parametrize("suffix", ["", ":kill"])
 def test_a_seccomp_filter(doctor, suffix):
     """As Docker's: without userfaultfd; one that kills for it does not kill the doctor."""
-    before = [need.tool("deny"), f"{USERFAULTFD}{suffix}", "--"]
+    before = [*hide_device(), need.tool("deny"), f"{USERFAULTFD}{suffix}", "--"]
     result = doctor("--json", before=before)
     host = as_json(result)["host"]
     assert host["seccomp"] == 2 and host["close_range"] is True
-    assert host["userfaultfd"]["kind"] == ("full" if device_works() and not suffix else "none")
-    if host["userfaultfd"]["kind"] == "none":
-        assert "eager only, the caller waits in mmap for the whole fill" in advice(result)
+    assert host["userfaultfd"] == {"kind": "none", "through": "nothing", "move": False}
+    assert host["seccomp_kills"] == (["userfaultfd"] if suffix else [])
+    assert ("eager only, the caller waits in mmap" in advice(result)) != bool(suffix)
+    assert ("kills whoever calls userfaultfd" in advice(result)) == bool(suffix)
+    shown = "whoever asks for it is killed" if suffix else "Operation not permitted"
+    assert f"userfaultfd      none: {shown}" in doctor(before=before).stdout
     assert result.returncode == 0
 
 
 def device_works():
     """Whether this user has a userfaultfd by the device."""
     return os.access("/dev/userfaultfd", os.R_OK | os.W_OK)
+
+
+def hide_device():
+    """The command line that hides the device from a program, if this user could open it."""
+    if not device_works():
+        return []
+    need.root()
+    script = 'mount --bind /dev/null /dev/userfaultfd && exec "$@"'
+    return ["unshare", "-m", "sh", "-c", script, "sh"]
 
 
 def test_a_seccomp_filter_without_close_range(mount, doctor):
@@ -338,11 +375,21 @@ def test_a_seccomp_filter_without_close_range(mount, doctor):
     )
 
 
+def test_a_seccomp_filter_that_kills_for_close_range(mount, doctor):
+    """What the library would do there is said before it does it."""
+    before = [need.tool("deny"), f"{CLOSE_RANGE}:kill", "--"]
+    result = doctor("--json", mount.mountpoint / "one.safetensors", before=before)
+    assert result.returncode == 1
+    assert as_json(result)["host"]["seccomp_kills"] == ["close_range"]
+    assert "kills whoever calls close_range" in advice(result)
+
+
 def test_kinds_of_userfaultfd(doctor):
     """An ordinary user's is for faults in user mode, unless the system says otherwise."""
     user = need.user()
     kind = as_json(doctor("--json"))["host"]["userfaultfd"]
-    assert kind["kind"] == "full" and kind["through"] == "system-call"
+    through = "device" if device_works() else "system-call"
+    assert kind["kind"] == "full" and kind["through"] == through
     result = doctor("--json", before=["setpriv", "--reuid", user, "--clear-groups"])
     with open("/proc/sys/vm/unprivileged_userfaultfd") as file:
         expected = "full" if file.read().strip() == "1" else "user-mode-only"

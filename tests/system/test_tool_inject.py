@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -12,7 +13,6 @@ from support import debian, need, paths
 from support.run import run
 
 LINE = "/usr/lib/libstnommap.so\n"
-PACKAGES = ("python3", "openssh-client")
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def refused(root, words, *options):
 @pytest.fixture
 def bookworm(tmp_path):
     """A Debian 12 root of one test."""
-    return debian.copy(debian.cached("bookworm", PACKAGES, complete=True), tmp_path / "bookworm")
+    return debian.copy(debian.cached("bookworm", debian.WITH_PYTHON, complete=True), tmp_path / "bookworm")
 
 
 def compiled(tmp_path, source, *options, compiler="cc"):
@@ -87,6 +87,7 @@ def outputs(root):
         (None, ["dpkg", "--audit"]),
         (None, ["ssh", "-V"]),
         (None, ["ssh", "-G", "somewhere"]),
+        (None, ["ssh", "-o", "BatchMode=yes", "-p", "1", "127.0.0.1", "true"]),
         (None, ["ssh-keygen", "-l", "-f", "/etc/stn-key.pub"]),
         (None, ["python3", "-c", "import sys, ssl, threading; print(sys.version, ssl.OPENSSL_VERSION)"]),
         (None, ["python3", "-m", "this"]),
@@ -146,6 +147,7 @@ def test_debian_12(bookworm, tmp_path):
     before = outputs(bookworm)
     assert before["/usr/local/bin/setuid"][1] == "1 65534 0\n"
     assert "stn-test" in before["apt-get -q -s install stn-test"][1]
+    assert "Connection refused" in before["ssh -o BatchMode=yes -p 1 127.0.0.1 true"][2]
     value = seen(bookworm)
     assert (value["state"], value["changed"], value["library"], value["listed"]) == (
         "injected", True, True, True)  # fmt: skip
@@ -325,12 +327,18 @@ def test_no_program(tmp_path):
     """A root with nothing to try it with is refused."""
     (tmp_path / "root/etc").mkdir(parents=True)
     (tmp_path / "root/usr/lib").mkdir(parents=True)
-    refused(tmp_path / "root", "no dynamic program")
+    root = tmp_path / "root"
+    refused(root, "no dynamic program")
+    (root / "opt").mkdir()
+    shutil.copy("/bin/true", root / "opt/thing")
+    for path in re.findall(r"(/\S+)", subprocess.check_output(["ldd", "/bin/true"], text=True)):
+        (root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / path.lstrip("/"))
+    assert seen(root, "--try", "/opt/thing --version")["tried"] == ["/opt/thing"]
 
 
-def test_without_rights(tmp_path):
+def test_without_rights(tmp_path, user):
     """Who may not write the root is told so, and who may needs no other right."""
-    user = need.user()
     root = musl_root(tmp_path)
     for directory in (tmp_path, *tmp_path.parents[:2]):
         directory.chmod(0o755)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import need
-from support.run import run
+from support.run import mapped, run
 from support.tool import as_json, stshim
 
 LIMIT = 2.0
@@ -248,9 +248,8 @@ def test_a_directory_of_somebody_else(probe, run_directory):
     assert result.stderr.count("\n") == 1 and "asks again" in result.stderr
 
 
-def test_a_user_without_a_run_time_directory(tmp_path):
+def test_a_user_without_a_run_time_directory(tmp_path, user):
     """One line says that nothing is remembered, and what to do."""
-    user = need.user()
     result = stshim(
         "probe",
         run_directory=tmp_path,
@@ -287,4 +286,4 @@ def test_the_library_believes_it(probe, run_directory, tmp_path):
     model = models.make_safetensors(tmp_path / "m.safetensors")
     probe("--json", libraries=["CUDA runtime"], STANDIN_CUDART="integrated")
     result = run(private([need.program("load"), model], run_directory), env={"STSHIM_LOG": "info"})
-    assert [line["decision"] for line in result.stats] == ["engaged"]
+    assert [line["decision"] for line in mapped(result.stats)] == ["engaged"]

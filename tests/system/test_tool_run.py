@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """stshim run: the environment it makes, what it passes through, what it warns of, its report."""
 
+import json
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from support import models, need, paths
 from support.fuse import FuseServer
+from support.run import mapped, run
 from support.tool import private, stshim
 
 MIB = 1 << 20
@@ -279,7 +281,7 @@ def test_a_program_that_is_killed_under_a_reporting_parent(directory):
 def test_report(mount, tool_run):
     """A row for each file and decision, with sizes, time, memory and page cache."""
     model = mount.mountpoint / "m.safetensors"
-    result = tool_run("--report", need.program("load"), "-n", "3", model)
+    result = tool_run("--report", "--fill=eager", need.program("load"), "-n", "3", model)
     assert result.returncode == 0
     lines = result.stderr.splitlines()
     assert lines[0] == "stshim run: what the library did"
@@ -296,12 +298,19 @@ def test_report(mount, tool_run):
     assert lines[-1].startswith("  peak memory of the largest process: ")
 
 
+def test_report_of_lazy_fill(mount, tool_run):
+    """A map is one, although it has two lines; what was not read is no memory."""
+    model = mount.mountpoint / "m.safetensors"
+    result = tool_run("--report=json", "--fill=lazy", need.program("load"), "-z300", model)
+    (file,) = json.loads(result.stderr)["files"]
+    assert (file["decision"], file["times"]) == ("engaged", 1) and file["gb_per_s"] > 0
+    assert 0 < file["bytes"] == file["memory"] <= model.stat().st_size
+
+
 def test_report_as_json(mount, tool_run):
     """The same for programs; the schema."""
-    import json
-
     model = mount.mountpoint / "m.safetensors"
-    result = tool_run("--report=json", need.program("load"), model)
+    result = tool_run("--report=json", need.program("load"), "-z300", model)
     seen = json.loads(result.stderr)
     assert set(seen) == {"files", "peak_memory"} and seen["peak_memory"] > 3 * MIB
     (file,) = seen["files"]
@@ -333,7 +342,7 @@ def test_a_file_for_statistics_that_is_given(mount, tool_run, tmp_path):
     for _ in range(2):
         result = tool_run("-r", "--stats", stats, need.program("load"), model)
         assert len([line for line in result.stderr.splitlines() if str(model) in line]) == 1
-    assert len(stats.read_text().splitlines()) == 2
+    assert len(mapped(map(json.loads, stats.read_text().splitlines()))) == 2
 
 
 def on_a_terminal(argv, directory):
@@ -388,9 +397,8 @@ def test_another_architecture(tool_run, tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o755])
-def test_a_program_with_more_rights(directory, public, mode):
+def test_a_program_with_more_rights(directory, public, mode, user):
     """setuid and setgid for somebody else; not for the user himself."""
-    user = need.user()
     program = public / "hello"
     shutil.copy(need.tool("hello"), program)
     program.chmod(mode)
@@ -402,9 +410,8 @@ def test_a_program_with_more_rights(directory, public, mode):
     assert warnings(own) == [] and own.stdout == "hello\n"
 
 
-def test_file_capabilities(directory, public):
+def test_file_capabilities(directory, public, user):
     """Make a program one with more rights, too."""
-    user = need.user()
     need.command("setcap")
     program = public / "hello"
     shutil.copy(need.tool("hello"), program)
@@ -444,28 +451,12 @@ def test_a_script_of_a_dynamic_interpreter(tool_run, tmp_path):
     assert result.stdout == "x\n" and result.stderr == ""
 
 
-def milliseconds(command, directory, forget):
-    """The shortest time in which a shell runs the command, of several times ten."""
-    script = "for i in 0 1 2 3 4 5 6 7 8 9; do $0; $1; done"
-    remembered = f"rm -rf {directory}/stnommap /run/stnommap" if forget else ":"
-    argv = [str(part) for part in private(["sh", "-c", script, command, remembered], directory)]
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run(
-            argv,
-            check=True,
-            timeout=SECOND,
-            env={**os.environ, "XDG_RUNTIME_DIR": str(directory)},
-        )
-        times.append((time.perf_counter() - start) * 100)
-    return min(times)
-
-
-@pytest.mark.parametrize("forget", [False, True])
-def test_start_up_time(directory, forget):
+def test_start_up_time():
     """Less than 10 ms more than the program alone, with an answer of the probe or without."""
-    true = shutil.which("true")
-    bare = milliseconds(true, directory, forget)
-    under = milliseconds(f"{need.tool()} run {true}", directory, forget)
-    assert under - bare < 10
+    program = paths.REPOSITORY / "tests/bench/tool_cost.py"
+    need.tool()
+    result = run([sys.executable, program, "--starts", "40", "--json"], preload=False)
+    assert result.returncode == 0, result
+    least = {name: row["least"] for name, row in json.loads(result.stdout).items()}
+    assert least["stshim run true"] - least["true"] < 10
+    assert least["the same, nothing remembered"] - least["true"] < 10

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python package: what is in the wheel, and that it works where nothing else is."""
 
-import ensurepip
 import importlib.util
 import json
 import os
@@ -15,9 +14,8 @@ import pytest
 import test_elf
 from compare import BIG, BIG_SIZE, ended, mounted
 from support import debian, need, paths
-from support.run import run
+from support.run import mapped, run
 
-PACKAGES = ("python3", "openssh-client")  # the same root as that of test_tool_inject.py
 MODULES = ("build", "mesonpy", "ziglang", "wheel", "auditwheel")
 LOAD = """
 import hashlib, mmap, sys
@@ -103,47 +101,51 @@ def test_library_keeps_the_rules(contents, monkeypatch, rule):
     rule()
 
 
-def install(wheel, tmp_path):
-    """A Debian 12 root with python3 and the wheel; a wheel of pip does it and stays outside."""
-    root = debian.copy(debian.cached("bookworm", PACKAGES, complete=True), tmp_path / "root")
-    bundled = Path(ensurepip.__file__).parent / "_bundled"
-    (pip,) = bundled.glob("pip-*.whl")
-    argv = ["python3", f"/pip/{pip.name}/pip", "install", "--no-index", "--break-system-packages",
-            "--root-user-action=ignore", f"/wheel/{wheel.name}"]  # fmt: skip
-    binds = [(bundled, "/pip"), (wheel.parent, "/wheel")]
-    result = ended(run(debian.enter(root, argv, binds=binds), preload=False, timeout=60))
-    assert result.returncode == 0, result
-    (root / "load.py").write_text(LOAD)
+def inside(root, argv, binds=(), status=0):
+    """Runs argv in a root with the environment of Python in /venv."""
+    shell = ["sh", "-c", 'PATH=/venv/bin:$PATH exec "$@"', "sh", *argv]
+    result = ended(run(debian.enter(root, shell, binds=binds), preload=False, timeout=100))
+    assert result.returncode == status, result
+    return result
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory):
+    """A Debian 12 root with python3 and, in an environment made by it, the wheel alone."""
+    root = tmp_path_factory.mktemp("installed") / "root"
+    debian.copy(debian.cached("bookworm", debian.WITH_PYTHON, complete=True), root)
+    inside(root, ["python3", "-m", "venv", "/venv"])
+    inside(root, ["pip", "install", "--no-index", f"/wheel/{wheel.name}"],
+           binds=[(wheel.parent, "/wheel")])  # fmt: skip
     return root
 
 
 @pytest.mark.limit(400)
-def test_in_a_fresh_debian_12(wheel, tmp_path):
+def test_in_a_fresh_debian_12(installed, tmp_path):
     """Where only python3 and the wheel are, stshim run engages on a FUSE mount."""
-    root = install(wheel, tmp_path)
-    model = f"/models/{BIG}"
-
-    def inside(*argv):
-        command = debian.enter(root, argv, binds=[(server.mountpoint, "/models")])
-        result = ended(run(command, preload=False, timeout=30))
-        assert result.returncode == 0, result
-        return result
-
+    root = debian.copy(installed, tmp_path / "root")
+    (root / "load.py").write_text(LOAD)
     with mounted() as server:
-        bare = inside("python3", "/load.py", model)
-        direct = inside("stshim", "run", "--stats=/stats", "--", "python3", "/load.py", model)
-        module = inside("python3", "-m", "stnommap", "run", "/load.py", model)
-        option = inside("python3", "-m", "stnommap", "run", "--", "-m", "load", model)
-        doctor = inside("stshim", "doctor", "--json", model)
+
+        def load(*before):
+            argv = [*before, f"/models/{BIG}"]
+            return inside(root, argv, binds=[(server.mountpoint, "/models")])
+
+        bare = load("python", "/load.py")
+        script = load("stshim", "run", "--stats=/stats", "python", "/load.py")
+        module = load("python", "-m", "stnommap", "run", "/load.py")
+        option = load("python", "-m", "stnommap", "run", "--", "-m", "load")
+        doctor = load("stshim", "doctor", "--json")
     digest = bare.stdout.split()[0]
-    library = "/usr/local/lib/python3.11/dist-packages/stnommap/libstnommap.so"
+    library = "/venv/lib/python3.11/site-packages/stnommap/libstnommap.so"
     assert bare.stdout == f"{digest} [] {library}\n" and bare.stderr == ""
     size = -(-BIG_SIZE // os.sysconf("SC_PAGESIZE")) * os.sysconf("SC_PAGESIZE")
-    for result in (direct, module, option):
+    for result in (script, module, option):
         assert result.stdout == f"{digest} [('{BIG}', {size})] {library}\n", result
     lines = [json.loads(line) for line in (root / "stats").read_text().splitlines()]
-    assert [(line["decision"], line["bytes"]) for line in lines] == [("engaged", BIG_SIZE)]
-    assert json.loads(doctor.stdout)
+    assert [(line["decision"], line["bytes"]) for line in mapped(lines)] == [("engaged", BIG_SIZE)]
+    seen = json.loads(doctor.stdout)
+    assert seen["paths"][0]["engages"] is True and seen["host"]["library"] == library
 
 
 @pytest.mark.limit(400)
@@ -162,24 +164,22 @@ def test_in_debian_11(contents, tmp_path):
 
 
 @pytest.mark.limit(400)
-def test_inject_while_an_image_is_built(wheel, tmp_path):
+def test_inject_while_an_image_is_built(installed, tmp_path):
     """Inside an image without the right to mount: the library is tried where it is, then put in."""
-    root = install(wheel, tmp_path)
+    root = debian.copy(installed, tmp_path / "root")
     drop = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
 
-    def inject(*options):
+    def inject(*options, status=0):
         argv = [*drop, "stshim", "inject", "--root", "/", "--json", *options]
-        result = ended(run(debian.enter(root, argv), preload=False, timeout=60))
-        return result.returncode, json.loads(result.stdout)
+        return json.loads(inside(root, argv, status=status).stdout)
 
-    status, value = inject()
-    assert status == 0 and value["state"] == "injected" and len(value["tried"]) > 8, value
+    value = inject()
+    assert value["state"] == "injected" and len(value["tried"]) > 8, value
     assert (root / "etc/ld.so.preload").read_text() == "/usr/lib/libstnommap.so\n"
-    loaded = run(debian.enter(root, ["cat", "/proc/self/maps"]), preload=False)
-    assert "/usr/lib/libstnommap.so" in loaded.stdout
-    status, value = inject("--check")
-    assert status == 1 and "without a private mount namespace" in value["reason"]
-    assert inject("--remove")[1]["state"] == "absent"
+    assert "/usr/lib/libstnommap.so" in inside(root, ["cat", "/proc/self/maps"]).stdout
+    value = inject("--check", status=1)
+    assert "without a private mount namespace" in value["reason"]
+    assert inject("--remove")["state"] == "absent"
 
 
 @pytest.mark.limit(300)

@@ -72,8 +72,9 @@ START_TEST(stats_line)
 		 ",\"pid\":%d,\"event\":\"fill\",\"path\":\"/models/m.safetensors\","
 		 "\"size\":2097152,\"dev\":\"8:3\",\"ino\":42,\"file_system\":\"fuse\","
 		 "\"decision\":\"engaged\",\"reason\":\"\",\"bytes\":2097152,\"seconds\":0.002000,"
-		 "\"gb_per_s\":1.04,\"threads\":8,\"direct_bytes\":2097152,\"buffered_bytes\":0,"
-		 "\"returned_bytes\":0,\"huge_pages\":2097152,\"cache_before\":4096,"
+		 "\"gb_per_s\":1.04,\"threads\":8,\"requests\":0,\"direct_bytes\":2097152,"
+		 "\"buffered_bytes\":0,\"returned_bytes\":0,\"huge_pages\":2097152,\"cache_"
+		 "before\":4096,"
 		 "\"cache_after\":8192,\"note\":\"\"}",
 		 getpid());
 	ck_assert_ptr_nonnull(strchr(line, ','));

@@ -370,6 +370,49 @@ START_TEST(bytes)
 }
 END_TEST
 
+/* What is filled lazily with a full userfaultfd, and with one for faults of user code. */
+static const struct {
+	const char *name;
+	uint64_t fill, io, mlock, length;
+	int prot, flags;
+	bool full, user;
+} lazy_rows[] = {
+	{"auto", STN_FILL_AUTO, 0, 0, 2 * MIB, RO, MAP_PRIVATE, true, true},
+	{"auto, writable", STN_FILL_AUTO, 0, 0, 2 * MIB, RW, MAP_PRIVATE, true, false},
+	{"read-only", STN_FILL_LAZY, 0, 0, 2 * MIB, RO, MAP_PRIVATE, true, true},
+	{"shared", STN_FILL_LAZY, 0, 0, 2 * MIB, RO, MAP_SHARED, true, true},
+	{"writable", STN_FILL_LAZY, 0, 0, 2 * MIB, RW, MAP_PRIVATE, true, false},
+	{"direct", STN_FILL_LAZY, STN_IO_DIRECT, 0, 2 * MIB, RO, MAP_PRIVATE, true, true},
+	{"eager", STN_FILL_EAGER, 0, 0, 2 * MIB, RO, MAP_PRIVATE, false, false},
+	{"buffered", STN_FILL_LAZY, STN_IO_BUFFERED, 0, 2 * MIB, RO, MAP_PRIVATE, false, false},
+	{"to be locked", STN_FILL_LAZY, 0, STN_MLOCK_TRY, 2 * MIB, RO, MAP_PRIVATE, false, false},
+	{"small", STN_FILL_LAZY, 0, 0, MIB, RO, MAP_PRIVATE, false, false},
+	{"locked", STN_FILL_LAZY, 0, 0, 2 * MIB, RO, MAP_PRIVATE | MAP_LOCKED, false, false},
+	{"at once", STN_FILL_LAZY, 0, 0, 2 * MIB, RO, MAP_SHARED | MAP_POPULATE, false, false},
+};
+
+START_TEST(lazy)
+{
+	const struct stn_facts facts = {
+		.fill = lazy_rows[_i].fill,
+		.io = lazy_rows[_i].io,
+		.mlock = lazy_rows[_i].mlock,
+		.file_size = 100 * MIB,
+		.length = lazy_rows[_i].length,
+		.prot = lazy_rows[_i].prot,
+		.flags = lazy_rows[_i].flags,
+	};
+	const char *name = lazy_rows[_i].name;
+
+	ck_assert_msg(stn_policy_suits_lazy(&facts, STN_LAZY_FULL) == lazy_rows[_i].full, "%s",
+		      name);
+	ck_assert_msg(stn_policy_suits_lazy(&facts, STN_LAZY_USER_ONLY) == lazy_rows[_i].user, "%s",
+		      name);
+	ck_assert_msg(!stn_policy_suits_lazy(&facts, STN_LAZY_NONE), "%s", name);
+	ck_assert_msg(!stn_policy_suits_lazy(&facts, STN_LAZY_UNKNOWN), "%s", name);
+}
+END_TEST
+
 /* Each decision's words are its own, and say whether it is engaged. */
 START_TEST(words)
 {
@@ -404,6 +447,7 @@ Suite *unit_suite(void)
 	tcase = unit_case(suite, "parts", 5);
 	tcase_add_loop_test(tcase, needs_unified, 0, COUNT(unified_rows));
 	tcase_add_loop_test(tcase, bytes, 0, COUNT(byte_rows));
+	tcase_add_loop_test(tcase, lazy, 0, COUNT(lazy_rows));
 	tcase_add_test(tcase, words);
 	return suite;
 }

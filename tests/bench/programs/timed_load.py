@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""timed_load.py torch|numpy|pretrained|pretrained-read [--cgroup DIR] PATH
+"""timed_load.py KIND [--cgroup DIR] PATH; the kinds are those of LOADERS
 
 Imports first, then times one load by an unmodified loader plus one touch of every page; the
 checksum is made after that. BENCH_WARM=BYTES has a throw-away process touch so much memory just
@@ -7,6 +7,7 @@ before the timed part: the host of a virtual machine takes free memory back with
 --cgroup also says how far the cgroup's memory rose. Prints JSON.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -49,17 +50,85 @@ def load_pretrained_read(path):
     return load_pretrained(path, disable_mmap=True)
 
 
+def load_pread(path):
+    """safetensors for torch, by its backend that reads."""
+    from safetensors.torch import load_file
+
+    return load_file(path, backend="pread")
+
+
+def load_whole(path):
+    """All of a file in one read."""
+    with open(path, "rb") as file:
+        return {"bytes": numpy.frombuffer(file.read(), numpy.uint8)}
+
+
+def load_checkpoint(path, **options):
+    """A checkpoint of torch.save."""
+    import torch
+
+    return torch.load(path, weights_only=True, **options)
+
+
+def load_checkpoint_map(path):
+    """The same, mapped."""
+    return load_checkpoint(path, mmap=True)
+
+
+def load_array(path):
+    """A numpy array in its file, read."""
+    return {"array": numpy.load(path)}
+
+
+def load_array_map(path):
+    """A numpy array in its file, mapped."""
+    return {"array": numpy.load(path, mmap_mode="r")}
+
+
+def load_llama(path, mode):
+    """A GGUF file in llama.cpp; the answer depends on all weights and is had later."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.load_mode = getattr(xllamacpp.llama_load_mode, "LLAMA_LOAD_MODE_" + mode)
+    params.n_ctx, params.n_parallel, params.warmup = 64, 1, False
+    server = xllamacpp.Server(params)
+
+    def answer():
+        result = server.handle_completions({"prompt": [1, 5], "max_tokens": 1, "temperature": 0,
+                                            "n_probs": 100, "ignore_eos": True})
+        tokens = result["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        return {"logprobs": numpy.array([token["logprob"] for token in tokens])}
+
+    return answer
+
+
+def load_llama_map(path):
+    """llama.cpp that maps its weights."""
+    return load_llama(path, "MMAP")
+
+
+def load_llama_read(path):
+    """llama.cpp that reads its weights."""
+    return load_llama(path, "NONE")
+
+
 LOADERS = {"torch": load_torch, "numpy": load_numpy, "pretrained": load_pretrained,
-           "pretrained-read": load_pretrained_read}
+           "pretrained-read": load_pretrained_read, "pread": load_pread, "whole": load_whole,
+           "checkpoint": load_checkpoint, "checkpoint-map": load_checkpoint_map,
+           "array": load_array, "array-map": load_array_map, "llama-map": load_llama_map,
+           "llama-read": load_llama_read}
+MODULES = {"torch": "safetensors.torch", "numpy": "safetensors.numpy", "pread": "safetensors.torch",
+           "checkpoint": "torch", "checkpoint-map": "torch", "llama-map": "xllamacpp",
+           "llama-read": "xllamacpp"}
 
 
 def import_all(kind):
     """Imports what the loader would import within the measured time: for transformers, which
     imports and builds tables as it goes, by loading a tiny model from a local directory."""
-    if kind == "torch":
-        import safetensors.torch  # noqa: F401
-    elif kind == "numpy":
-        import safetensors.numpy  # noqa: F401
+    if not kind.startswith("pretrained"):
+        importlib.import_module(MODULES.get(kind, "numpy"))
     else:
         from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -138,10 +207,12 @@ def main(kind, *rest):
     peak = Peak(Path(rest[1])) if rest[0] == "--cgroup" else None
     start = time.perf_counter()
     tensors = LOADERS[kind](rest[-1])
-    arrays = [as_array(tensor) for tensor in tensors.values()]
+    arrays = [] if callable(tensors) else [as_array(tensor) for tensor in tensors.values()]
     touch(arrays)
     seconds = time.perf_counter() - start
     rise = peak.rise() if peak else None
+    if callable(tensors):
+        tensors = tensors()
     print(json.dumps({"seconds": seconds, "checksum": checksum(tensors), "peak": rise,
                       "bytes": sum(array.size for array in arrays)}))
 
