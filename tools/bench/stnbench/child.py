@@ -12,7 +12,7 @@ import sys
 import time
 
 from stnbench import loaders
-from stnbench.refuse import refuse_userfaultfd
+from support.refuse import refuse_userfaultfd
 
 COPY_BUFFER = 64 << 20
 
