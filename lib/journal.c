@@ -155,9 +155,10 @@ static void complain(void)
 
 static uint64_t level_of(enum stn_decision decision, bool holes)
 {
-	bool abandoned = decision >= STN_ABANDONED_TIMEOUT && decision <= STN_ABANDONED_CHANGED;
+	bool trouble = (decision >= STN_ABANDONED_TIMEOUT && decision <= STN_ABANDONED_CHANGED) ||
+		       decision == STN_RETURNED_IO_ERROR;
 
-	return abandoned || holes ? STN_LOG_WARN : STN_LOG_INFO;
+	return trouble || holes ? STN_LOG_WARN : STN_LOG_INFO;
 }
 
 static uint64_t level_of_record(const struct stn_record *record)

@@ -215,6 +215,9 @@ void stn_lazy_make_plain(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
 /* Such a mapping that nobody reads for any more is freed by a step of its own. No lock held. */
 void stn_lazy_end(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
 
+/* Says in the journal what could not be read first, before the program can see it. No lock held. */
+void stn_lazy_record_failure(const struct stn_lazy *lazy, uint64_t offset, uint64_t bytes);
+
 /* Says in the journal what has become of a mapping, once. No lock held. */
 void stn_lazy_record(struct stn_lazy *lazy);
 

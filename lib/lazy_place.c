@@ -331,6 +331,10 @@ void stn_lazy_surrender(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	if (!first)
 		return;
 	stn_lazy_place_kept(engine, lazy);
+	/* The program may end as soon as it goes on. The thread that serves faults does not wait
+	 * for a file. */
+	if (why != STN_ABANDONED_TIMEOUT && why != STN_DECLINED_NO_THREAD)
+		stn_lazy_record(lazy);
 	for (uint32_t i = 0; i < lazy->units; i++) {
 		uint32_t from = i;
 

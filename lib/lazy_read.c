@@ -259,7 +259,7 @@ static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		       const struct stn_lazy_piece *piece)
 {
 	struct stn_process *process = stn_process_peek();
-	bool bad = false;
+	bool bad = false, first;
 
 	for (uint32_t i = 0; i < piece->count && !bad; i++) {
 		struct stn_lazy_piece one = {piece->first + i, 1, NULL};
@@ -276,9 +276,12 @@ static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		mask = stn_lock_enter(&process->pool_lock);
 		stn_staging_put(&engine->staging, one.block);
 		bad = ++lazy->failures > FAILURES;
-		if (!lazy->failed_at)
+		first = !lazy->failed_at;
+		if (first)
 			lazy->failed_at = lazy->plan.offset + one.first * STN_AHEAD_UNIT + 1;
 		stn_lock_leave(&process->pool_lock, mask);
+		if (first)
+			stn_lazy_record_failure(lazy, one.first * STN_AHEAD_UNIT, bytes);
 		stn_lazy_return_units(lazy, one.first, 1);
 	}
 	if (bad)

@@ -53,10 +53,32 @@ static void write_record(const struct stn_lazy *lazy)
 	record.threads = lazy->most_running;
 	record.direct_bytes = lazy->read_bytes;
 	record.returned_bytes = lazy->returned_bytes;
+	if (lazy->surrendered)
+		record.returned_bytes =
+			stn_min(lazy->counts[STN_UNIT_GONE] * STN_AHEAD_UNIT, lazy->plan.length);
 	note(lazy, words, sizeof(words));
 	record.note = words;
 	if (stn_journal_stats() && stn_maps_find(start, start + lazy->plan.length, &area) == 0)
 		record.huge_bytes = area.huge_bytes;
+	stn_journal_write(&record);
+}
+
+void stn_lazy_record_failure(const struct stn_lazy *lazy, uint64_t offset, uint64_t bytes)
+{
+	struct stn_record record = lazy->plan.record;
+	struct stn_text text;
+	char words[64];
+
+	if (!stn_journal_wants(STN_RETURNED_IO_ERROR))
+		return;
+	stn_text_start(&text, words, sizeof(words));
+	stn_text_add(&text, "at offset ");
+	stn_text_add_number(&text, lazy->plan.offset + offset);
+	record.event = "return";
+	record.path = lazy->plan.path;
+	record.decision = STN_RETURNED_IO_ERROR;
+	record.bytes = record.returned_bytes = bytes;
+	record.note = words;
 	stn_journal_write(&record);
 }
 

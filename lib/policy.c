@@ -44,6 +44,7 @@ static const struct {
 	[STN_ABANDONED_MEMORY] = {"abandoned", "memory"},
 	[STN_ABANDONED_IO_ERROR] = {"abandoned", "io-error"},
 	[STN_ABANDONED_CHANGED] = {"abandoned", "changed"},
+	[STN_RETURNED_IO_ERROR] = {"returned", "io-error"},
 	[STN_RETURNED_ADVICE] = {"returned", "advice"},
 };
 

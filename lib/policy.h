@@ -40,6 +40,7 @@ enum stn_decision {
 	STN_ABANDONED_MEMORY,
 	STN_ABANDONED_IO_ERROR,
 	STN_ABANDONED_CHANGED,
+	STN_RETURNED_IO_ERROR, /* part of a lazily filled mapping could not be read */
 	STN_RETURNED_ADVICE, /* the program's madvise or mremap made it the file's own mapping again
 			      */
 	STN_DECISIONS

@@ -18,7 +18,9 @@
  * Opens a userfaultfd in the calling thread's table, non-blocking, and agrees on the protocol. One
  * that serves faults in system calls too is preferred: from the device or, with the privilege or
  * vm.unprivileged_userfaultfd, the system call. *user_only is set if only faults of user code are
- * served: a system call that touches a hole fails then. Returns a descriptor or -errno.
+ * served: a system call that touches a hole fails then. Under a seccomp filter the system call is
+ * not made unless STSHIM_FILL=lazy: some filters kill for what they do not know. Returns a
+ * descriptor or -errno.
  */
 int stn_uffd_open(bool *user_only);
 

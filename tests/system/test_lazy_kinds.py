@@ -70,3 +70,17 @@ def test_kind(server, kind, fill, public):
         lazy = fill != "eager" and access in lazily(kind)
         events = [line["event"] for line in result.stats if line["decision"] == "engaged"]
         assert events[:1] == ["begin" if lazy else "fill"], (access, result.stats)
+
+
+def test_filter_that_kills(server, public):
+    """auto does not ask where a seccomp filter might kill for the question: an ordinary user, whom
+    the device is not for, is filled eagerly."""
+    need.root()
+    for program in (need.program("load"), need.tool("deny"), paths.library()):
+        shutil.copy(program, public)
+    command = [public / "deny", f"{USERFAULTFD}:kill", "--", public / "load"]
+    env = {"LD_PRELOAD": public / paths.library().name}
+    model = server.mountpoint / "model.safetensors"
+    result = run([*command, model], env=env, user=need.user(), timeout=30)
+    assert result.returncode == 0, result.stderr
+    assert result.decisions("fill") == ["engaged"]
