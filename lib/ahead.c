@@ -10,6 +10,7 @@
 #define DEMAND	MIB	   /* read at once when a run is carried on */
 #define CERTAIN (48 * MIB) /* a run so long is not going to stop soon */
 #define WHOLE	(8 * MIB)  /* a window so long ends with a huge page: two reads would break it up */
+#define SWEEP	8	   /* tensors touched one after the other, and nothing else meanwhile */
 #define NOWHERE UINT64_MAX
 
 void stn_ahead_start(struct stn_ahead *ahead, uint64_t size)
@@ -127,10 +128,12 @@ static void go_backwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t 
 	run->low = plan->ahead_from;
 }
 
-/* Everything, once the runs have covered three fifths of it. */
+/* Everything, once the runs have covered three fifths of it, or a sweep goes through it. */
 static void ask_for_the_rest(struct stn_ahead *ahead, struct stn_ahead_plan *plan)
 {
-	if (ahead->all || ahead->covered < ahead->size / 5 * 3)
+	bool swept = ahead->tensors && ahead->sweep >= SWEEP;
+
+	if (ahead->all || (!swept && ahead->covered < ahead->size / 5 * 3))
 		return;
 	ahead->all = true;
 	plan->ahead_from = 0;
@@ -150,8 +153,13 @@ void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_
 	if (!run) {
 		begin(ahead, unit, plan);
 		ahead->covered += plan->to - plan->from;
+		ahead->sweep = unit > ahead->lone_at ? ahead->sweep + 1 : 1;
+		ahead->lone_at = unit;
+		if (!ahead->random)
+			ask_for_the_rest(ahead, plan);
 		return;
 	}
+	ahead->sweep = 0;
 	run->used_at = ahead->touches;
 	if (run->high - run->low <= STN_AHEAD_UNIT)
 		run->backwards = unit < run->at;

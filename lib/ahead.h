@@ -11,7 +11,8 @@
  * everything from here on. Part of what is read ahead is kept back, the marker: the touch of it
  * says that the program follows, and the next window is read while it works on this one. Runs go
  * backwards too. Several go on at once, for several threads. When the runs have covered most of the
- * mapping, in whatever order, the rest is read.
+ * mapping, in whatever order, the rest is read. So it is after a sweep: a loader that makes all
+ * tensors of a file before any is used touches each once, one after the other.
  */
 #ifndef STN_AHEAD_H
 #define STN_AHEAD_H
@@ -40,6 +41,9 @@ struct stn_ahead {
 	uint64_t size;	  /* bytes of the mapping */
 	uint64_t covered; /* bytes that the runs have gone through */
 	uint64_t touches; /* counts */
+	uint64_t lone_at; /* the last touch that began a run */
+	uint32_t sweep;	  /* such touches in a row, each behind the one before */
+	bool tensors;	  /* the file has a header that says where its tensors are */
 	bool random;	  /* the program said that it goes about at random */
 	bool all;	  /* everything has been asked for */
 	struct stn_run runs[STN_AHEAD_RUNS];

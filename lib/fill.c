@@ -53,11 +53,11 @@ static int pick_lane(struct stn_fill *fill)
 
 static bool claim_read(struct stn_fill *fill, struct stn_step *step)
 {
-	bool all_direct = fill->source->direct == (((uint64_t)2 << (fill->source->opened - 1)) - 1);
 	struct stn_fill_lane *lane;
 	int index;
 
-	if (fill->plan.fuse && !all_direct && fill->running >= BUFFERED_FUSE_READERS)
+	if (fill->plan.fuse && !stn_opening_direct(&fill->opening) &&
+	    fill->running >= BUFFERED_FUSE_READERS)
 		return false;
 	index = pick_lane(fill);
 	if (index < 0)
@@ -73,28 +73,17 @@ static bool claim_read(struct stn_fill *fill, struct stn_step *step)
 	return true;
 }
 
-/* The step that comes next, by what has been done so far; false if another thread's must end first.
+/* The step that comes next when the descriptors are open; false if another thread's must end first.
  */
 static bool next_step(struct stn_fill *fill, struct stn_step *step)
 {
-	struct stn_source *source = fill->source;
+	struct stn_source *source = fill->opening.source;
 
-	if (!source->valid) {
-		fill->error = -ESTALE;
-		return fill->running == 0;
-	}
-	if (source->claimed < fill->needed) {
-		step->kind = STN_FILL_OPEN;
-		step->lane = source->claimed++;
-		return true;
-	}
-	/* After the others: where that drops what is cached it will not be found any more. */
-	if (source->opened < source->claimed)
-		return false;
+	/* After the others: where opening one drops what is cached it will not be found any more.
+	 */
 	if (fill->cached && !source->copy_claimed) {
 		source->copy_claimed = true;
-		step->kind = STN_FILL_OPEN;
-		step->lane = STN_FILL_COPY_LANE;
+		step->kind = STN_FILL_OPEN_COPY;
 		return true;
 	}
 	if (fill->cached && !source->copy_opened)
@@ -105,87 +94,53 @@ static bool next_step(struct stn_fill *fill, struct stn_step *step)
 	return fill->running == 0 && fill->settled == fill->plan.length && !fill->checked;
 }
 
-/* Gets the file's record and room for its descriptors. True if a step must be done for that first.
- */
-static bool find_source(struct stn_fill *fill, struct stn_step *step)
+/* Fills in what is to be done next. False if another thread's step must end first. */
+static bool find_step(struct stn_fill *fill, struct stn_step *step)
 {
-	struct stn_crew *crew = fill->job.crew;
-	uint32_t missing = fill->needed;
-
-	if (!fill->source)
-		fill->source = stn_crew_source(crew, &fill->plan.identity);
-	if (fill->source)
-		missing -= stn_min(missing, fill->source->claimed);
-	if (missing)
-		fill->victim = stn_crew_victim(crew, !fill->source, missing);
-	if (!fill->victim)
+	switch (stn_opening_claim(&fill->opening, fill->job.crew, step)) {
+	case STN_OPENING_READY:
+		return next_step(fill, step);
+	case STN_OPENING_STEP:
+		return true;
+	case STN_OPENING_WAIT:
 		return false;
-	fill->victim->closing = true;
-	fill->victim->valid = false;
-	step->kind = STN_FILL_CLOSE;
-	return true;
+	case STN_OPENING_FAILED:
+		break;
+	}
+	fill->error = fill->opening.error;
+	step->kind = STN_FILL_NOTHING;
+	return fill->running == 0;
 }
 
 static bool claim(struct stn_job *job, struct stn_step *step)
 {
 	struct stn_fill *fill = fill_of(job);
 
-	if (fill->error)
+	if (fill->error || !find_step(fill, step))
 		return false;
-	step->kind = STN_FILL_NOTHING;
-	if (fill->victim)
-		return false;
-	if (!find_source(fill, step)) {
-		if (!fill->source)
-			fill->error = -EMFILE;
-		else if (!next_step(fill, step))
-			return false;
-	}
 	fill->running++;
 	if (fill->running > fill->most_running)
 		fill->most_running = fill->running;
 	return true;
 }
 
-/* Notes a descriptor that has been opened, or the error instead of it. */
-static void settle_open(struct stn_fill *fill, const struct stn_step *step)
+/* Takes the result of a step that was about descriptors, the job's or others'. */
+static void settle_opening(struct stn_fill *fill, const struct stn_step *step)
 {
-	struct stn_source *source = fill->source;
-	uint64_t bit;
-
-	if (step->lane == STN_FILL_COPY_LANE) {
-		source->copy_fd = (int)step->result;
-		source->copy_opened = true;
-		return;
+	if (step->kind == STN_FILL_OPEN_COPY) {
+		fill->opening.source->copy_fd = (int)step->result;
+		fill->opening.source->copy_opened = true;
+	} else if (step->kind == STN_OPENING_CLOSE || step->kind == STN_OPENING_OPEN) {
+		stn_opening_settle(&fill->opening, step);
 	}
-	bit = (uint64_t)1 << step->lane;
-	source->fds[step->lane] = (int)step->result;
-	source->opened++;
-	if (step->detail)
-		__atomic_fetch_or(&source->direct, bit, __ATOMIC_RELAXED);
-	else
-		__atomic_fetch_and(&source->direct, ~bit, __ATOMIC_RELAXED);
-	if (step->result < 0) {
-		fill->error = (int)step->result;
-		source->valid = false;
-	}
-}
-
-/* Makes the record whose descriptors have been closed an empty one. */
-static void settle_close(struct stn_fill *fill)
-{
-	memset(fill->victim, 0, sizeof(*fill->victim));
-	fill->victim = NULL;
 }
 
 /* Gives up the use of the file's record. */
 static void leave_source(struct stn_fill *fill)
 {
-	if (!fill->source)
-		return;
-	fill->source->users--;
-	fill->source->valid &= fill->error != -ESTALE;
-	fill->source = NULL;
+	if (fill->error)
+		fill->opening.error = fill->error;
+	stn_opening_leave(&fill->opening);
 }
 
 /*
@@ -223,7 +178,7 @@ static void settle_read(struct stn_fill *fill, const struct stn_step *step)
 {
 	struct stn_fill_lane *lane = &fill->lanes[step->lane];
 	uint32_t index = stn_fill_descriptor(fill, step->lane);
-	bool direct = fill->source->direct >> index & 1;
+	bool direct = fill->opening.source->direct >> index & 1;
 
 	lane->busy = false;
 	fill->settled += step->length;
@@ -248,11 +203,10 @@ static bool settle(struct stn_job *job, const struct stn_step *step)
 	bool over;
 
 	fill->running--;
-	if (step->kind == STN_FILL_CLOSE)
-		settle_close(fill);
-	else if (step->kind == STN_FILL_OPEN)
-		settle_open(fill, step);
-	else if (step->kind == STN_FILL_READ)
+	settle_opening(fill, step);
+	if (fill->opening.error)
+		fill->error = fill->opening.error;
+	if (step->kind == STN_FILL_READ)
 		settle_read(fill, step);
 	else if (step->kind == STN_FILL_CHECK)
 		fill->checked = true;
@@ -272,12 +226,10 @@ static void abandon(struct stn_job *job, const struct stn_step *step)
 {
 	struct stn_fill *fill = fill_of(job);
 
-	if (step)
+	if (step) {
 		fill->running--;
-	if (step && step->kind == STN_FILL_CLOSE)
-		settle_close(fill);
-	else if (step && step->kind == STN_FILL_OPEN)
-		settle_open(fill, step);
+		settle_opening(fill, step);
+	}
 	if (fill->running == 0)
 		leave_source(fill);
 }
@@ -308,9 +260,9 @@ static void cut_lanes(struct stn_fill *fill)
 		lane->block = plan->fuse ? stn_min(plan->block, STN_FILL_FIRST_BLOCK) : plan->block;
 	}
 	fill->lane_count = (uint32_t)count;
-	fill->needed = plan->identity.size <= ONE_FD_UP_TO
-			       ? 1
-			       : (uint32_t)stn_min(count, stn_crew_most_descriptors());
+	fill->opening.needed = plan->identity.size <= ONE_FD_UP_TO
+				       ? 1
+				       : (uint32_t)stn_min(count, stn_crew_most_descriptors());
 	fill->job.width = (uint32_t)count;
 }
 
@@ -344,6 +296,10 @@ struct stn_fill *stn_fill_make(const struct stn_fill_plan *plan, uint64_t budget
 	fill->budget_left = budget_left;
 	fill->job.reads = true;
 	fill->cached = is_cached(plan);
+	fill->opening.identity = plan->identity;
+	fill->opening.want_direct = plan->want_direct;
+	fill->opening.want_buffered = plan->want_buffered;
+	memcpy(fill->opening.path, plan->path, sizeof(plan->path));
 	cut_lanes(fill);
 	return fill;
 }

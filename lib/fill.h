@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "opening.h"
 #include "pool.h"
 #include "source.h"
 
@@ -58,11 +59,9 @@ struct stn_fill_lane {
 struct stn_fill {
 	struct stn_job job;
 	struct stn_fill_plan plan; /* constant while it runs */
-	struct stn_source *source; /* pool lock */
-	struct stn_source *victim; /* being closed to make room; pool lock */
-	uint32_t running;	   /* steps being run; pool lock */
-	uint32_t most_running;	   /* for the statistics; pool lock */
-	uint32_t needed;	   /* descriptors */
+	struct stn_opening opening;
+	uint32_t running;      /* steps being run; pool lock */
+	uint32_t most_running; /* for the statistics; pool lock */
 	uint32_t lane_count;
 	bool checked;		 /* the version was checked after the last read; pool lock */
 	int error;		 /* -errno that ended it; pool lock */

@@ -14,24 +14,12 @@
 #define GAP_LEAST    (256u << 10) /* read between pieces that are cached */
 #define PIECE_LEAST  (128u << 10) /* of what is given up after an I/O error */
 
-static void run_close(const struct stn_source *victim)
-{
-	for (uint32_t i = 0; i < victim->opened; i++)
-		if (victim->fds[i] >= 0)
-			stn_sys_close(victim->fds[i]);
-	if (victim->copy_opened && victim->copy_fd >= 0)
-		stn_sys_close(victim->copy_fd);
-}
-
-static void run_open(const struct stn_fill *fill, struct stn_step *step)
+static void run_open_copy(const struct stn_fill *fill, struct stn_step *step)
 {
 	const struct stn_fill_plan *plan = &fill->plan;
-	bool copy = step->lane == STN_FILL_COPY_LANE;
 	bool direct;
 
-	step->result = stn_source_open(plan->path, &plan->identity, plan->want_direct && !copy,
-				       plan->want_buffered, &direct);
-	step->detail = step->result >= 0 && direct;
+	step->result = stn_source_open(plan->path, &plan->identity, false, true, &direct);
 }
 
 /* Looks at the budget; true if it leaves less than length bytes. */
@@ -93,7 +81,7 @@ static bool over_budget(struct stn_fill *fill, uint64_t length)
 static ssize_t read_file(struct stn_fill *fill, uint32_t index, uint64_t offset, uint64_t length)
 {
 	const struct stn_fill_plan *plan = &fill->plan;
-	struct stn_source *source = fill->source;
+	struct stn_source *source = fill->opening.source;
 	uint64_t bit = (uint64_t)1 << index;
 	bool direct = (__atomic_load_n(&source->direct, __ATOMIC_RELAXED) & bit) != 0;
 	uint64_t at = offset - plan->offset;
@@ -125,8 +113,8 @@ static ssize_t read_run(struct stn_fill *fill, uint32_t index, uint64_t offset, 
 	bool cached;
 
 	run = stn_source_run(plan->keeper + at, length, &cached);
-	copied = cached ? stn_source_copy(fill->source->copy_fd, plan->memory + at, run, offset,
-					  plan->fuse)
+	copied = cached ? stn_source_copy(fill->opening.source->copy_fd, plan->memory + at, run,
+					  offset, plan->fuse)
 			: 0;
 	__atomic_fetch_add(&fill->copied_bytes, copied, __ATOMIC_RELAXED);
 	if (copied)
@@ -141,7 +129,7 @@ static ssize_t read_range(struct stn_fill *fill, const struct stn_step *step, ui
 	uint32_t index = stn_fill_descriptor(fill, step->lane);
 	uint64_t done = 0;
 
-	if (!fill->cached || fill->source->copy_fd < 0)
+	if (!fill->cached || fill->opening.source->copy_fd < 0)
 		return read_file(fill, index, offset, length);
 	while (done < length) {
 		ssize_t got = read_run(fill, index, offset + done, length - done);
@@ -256,7 +244,7 @@ static void run_read(struct stn_fill *fill, struct stn_step *step)
 static void run_check(const struct stn_fill *fill, struct stn_step *step)
 {
 	const struct stn_fill_plan *plan = &fill->plan;
-	int fd = fill->source->fds[0];
+	int fd = fill->opening.source->fds[0];
 
 	step->result = stn_source_unchanged(fd, &plan->identity) ? 0 : -ESTALE;
 	if (plan->drop_cache)
@@ -267,14 +255,13 @@ void stn_fill_step_run(struct stn_job *job, struct stn_step *step)
 {
 	struct stn_fill *fill = (struct stn_fill *)(void *)job;
 
-	switch ((enum stn_fill_step_kind)step->kind) {
-	case STN_FILL_NOTHING:
+	switch (step->kind) {
+	case STN_OPENING_CLOSE:
+	case STN_OPENING_OPEN:
+		stn_opening_run(&fill->opening, step);
 		break;
-	case STN_FILL_CLOSE:
-		run_close(fill->victim);
-		break;
-	case STN_FILL_OPEN:
-		run_open(fill, step);
+	case STN_FILL_OPEN_COPY:
+		run_open_copy(fill, step);
 		break;
 	case STN_FILL_READ:
 		run_read(fill, step);

@@ -8,15 +8,11 @@
 #define STN_FILL_FIRST_BLOCK ((uint64_t)2 << 20) /* bytes of a lane's first read on FUSE */
 
 enum stn_fill_step_kind {
-	STN_FILL_NOTHING, /* ends a fill that has failed before it began */
-	STN_FILL_CLOSE,	  /* closes another file's descriptors, the victim's */
-	STN_FILL_OPEN,	  /* opens descriptor number lane; detail: 1 if it is direct */
-	STN_FILL_READ,	  /* reads a block; detail: bit i, piece i of it could not be read */
-	STN_FILL_CHECK,	  /* checks that the file is still the same version */
+	STN_FILL_NOTHING, /* ends a fill that has failed before it began; then those of opening.h */
+	STN_FILL_OPEN_COPY = STN_OPENING_KINDS, /* opens what cached blocks are copied through */
+	STN_FILL_READ,	/* reads a block; detail: bit i, piece i of it could not be read */
+	STN_FILL_CHECK, /* checks that the file is still the same version */
 };
-
-/* The lane of the STN_FILL_OPEN for the descriptor that cached blocks are copied through. */
-#define STN_FILL_COPY_LANE STN_SOURCE_FDS
 
 /* Does a step and sets its result. No lock held; blocks as the file system does. */
 void stn_fill_step_run(struct stn_job *job, struct stn_step *step);
@@ -27,7 +23,7 @@ uint64_t stn_fill_piece(uint64_t length);
 /* The descriptor's number that a lane reads through. */
 static inline uint32_t stn_fill_descriptor(const struct stn_fill *fill, uint32_t lane)
 {
-	return lane < fill->needed ? lane : 0;
+	return lane < fill->opening.needed ? lane : 0;
 }
 
 #endif

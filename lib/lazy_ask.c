@@ -233,7 +233,10 @@ bool stn_lazy_fails_calls(uintptr_t start, uintptr_t end)
 	return false;
 }
 
-void stn_lazy_expect_random(uintptr_t start, uintptr_t end, bool random)
+/* Tells the mapping of each lazily filled piece of [start, end). */
+static void
+tell_pieces(uintptr_t start, uintptr_t end,
+	    void (*tell)(struct stn_lazy *lazy, const struct stn_region *piece, int what), int what)
 {
 	struct stn_process *process = stn_lazy_any() ? stn_process_get() : NULL;
 	struct stn_region piece;
@@ -243,26 +246,37 @@ void stn_lazy_expect_random(uintptr_t start, uintptr_t end, bool random)
 		struct stn_lazy *lazy = stn_lazy_find(process->lazy, piece.lazy);
 
 		if (lazy)
-			lazy->ahead.random = random;
+			tell(lazy, &piece, what);
 		stn_lock_leave(&process->pool_lock, mask);
 	}
 }
 
+static void note_random(struct stn_lazy *lazy, const struct stn_region *piece, int random)
+{
+	(void)piece;
+	lazy->ahead.random = random != 0;
+}
+
+void stn_lazy_expect_random(uintptr_t start, uintptr_t end, bool random)
+{
+	tell_pieces(start, end, note_random, random);
+}
+
 /* Remembers another access of a part, instead of those that it covers. The oldest goes if there is
  * no room. Pool lock held. */
-static void note_access(struct stn_lazy *lazy, uintptr_t start, uintptr_t end, int prot)
+static void note_access(struct stn_lazy *lazy, const struct stn_region *piece, int prot)
 {
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < lazy->accesses; i++) {
 		const struct stn_lazy_access *old = &lazy->access[i];
 
-		if (old->start < start || old->end > end)
+		if (old->start < piece->start || old->end > piece->end)
 			lazy->access[kept++] = *old;
 	}
 	if (kept == STN_LAZY_ACCESSES)
 		memmove(lazy->access, lazy->access + 1, --kept * sizeof(lazy->access[0]));
-	lazy->access[kept++] = (struct stn_lazy_access){start, end, prot};
+	lazy->access[kept++] = (struct stn_lazy_access){piece->start, piece->end, prot};
 	lazy->accesses = kept;
 }
 
@@ -279,17 +293,7 @@ void stn_lazy_restore_access(const struct stn_lazy *lazy, uintptr_t start, uintp
 
 void stn_lazy_reprotect(uintptr_t start, uintptr_t end, int prot)
 {
-	struct stn_process *process = stn_lazy_any() ? stn_process_get() : NULL;
-	struct stn_region piece;
-
-	for (; process && stn_region_find(start, end, &piece); start = piece.end) {
-		uint64_t mask = stn_lock_enter(&process->pool_lock);
-		struct stn_lazy *lazy = stn_lazy_find(process->lazy, piece.lazy);
-
-		if (lazy)
-			note_access(lazy, piece.start, piece.end, prot);
-		stn_lock_leave(&process->pool_lock, mask);
-	}
+	tell_pieces(start, end, note_access, prot);
 }
 
 static _Atomic bool locked_ahead;

@@ -102,6 +102,7 @@ static void look_ahead(struct stn_lazy *lazy, uint64_t offset)
 {
 	struct stn_ahead_plan plan;
 
+	lazy->ahead.tensors = atomic_load(&lazy->plan.model->header) != 0;
 	stn_ahead_touch(&lazy->ahead, offset, &plan);
 	turn_range(lazy, plan.from, plan.to, STN_UNIT_EMPTY, STN_UNIT_QUEUED);
 	turn_range(lazy, plan.from, plan.to, STN_UNIT_WANTED, STN_UNIT_QUEUED);

@@ -68,9 +68,7 @@ void stn_opening_run(const struct stn_opening *opening, struct stn_step *step)
 		step->detail = step->result >= 0 && direct;
 		return;
 	}
-	for (uint32_t i = 0; i < opening->victim->opened; i++)
-		if (opening->victim->fds[i] >= 0)
-			stn_sys_close(opening->victim->fds[i]);
+	stn_source_close(opening->victim);
 }
 
 void stn_opening_settle(struct stn_opening *opening, const struct stn_step *step)

@@ -27,9 +27,16 @@ void *stn_job_make(size_t size, const struct stn_job_type *type)
 void stn_job_put(struct stn_job *job)
 {
 	struct stn_process *process = stn_process_peek();
-	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	struct stn_job *last = stn_job_drop(job);
+	struct stn_job *last;
+	uint64_t mask;
 
+	/* Without memory for the process's state nobody has got the job. */
+	if (!process) {
+		stn_job_free(stn_job_drop(job));
+		return;
+	}
+	mask = stn_lock_enter(&process->pool_lock);
+	last = stn_job_drop(job);
 	stn_lock_leave(&process->pool_lock, mask);
 	stn_job_free(last);
 }

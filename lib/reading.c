@@ -237,9 +237,14 @@ static enum stn_decision decision_of(struct reading *reading)
  * anybody should. */
 static bool decide(struct reading *reading)
 {
-	enum stn_decision decision = decision_of(reading);
 	struct stn_readlog_entry entry;
+	enum stn_decision decision;
 
+	/* A child that shares its parent's memory has no threads to ask. */
+	reading->range.process = stn_process_get();
+	if (!reading->range.process)
+		return false;
+	decision = decision_of(reading);
 	/* Nothing to be read, and nothing to be said. */
 	if (decision == STN_DECLINED_EMPTY || decision == STN_DECLINED_PAST_END)
 		return false;
@@ -370,9 +375,6 @@ static bool serve_call(const struct stn_read_call *call, ssize_t *result)
 	    !find_offset(&reading) || !decide(&reading))
 		return false;
 	if (is_small(&reading))
-		return false;
-	reading.range.process = stn_process_get();
-	if (!reading.range.process)
 		return false;
 	if (call->about_to)
 		call->about_to();

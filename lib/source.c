@@ -268,3 +268,12 @@ void stn_source_drop_cache(int fd, uint64_t offset, uint64_t length)
 
 	stn_sys_fadvise(fd, offset, length, dontneed);
 }
+
+void stn_source_close(const struct stn_source *source)
+{
+	for (uint32_t i = 0; i < source->opened; i++)
+		if (source->fds[i] >= 0)
+			stn_sys_close(source->fds[i]);
+	if (source->copy_opened && source->copy_fd >= 0)
+		stn_sys_close(source->copy_fd);
+}

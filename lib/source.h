@@ -87,4 +87,8 @@ ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t o
 /* Drops the page cache of a range of the file, whoever has brought it in. */
 void stn_source_drop_cache(int fd, uint64_t offset, uint64_t length);
 
+/* Closes all that is open of a record, in the table of the calling thread. May wait for the server.
+ */
+void stn_source_close(const struct stn_source *source);
+
 #endif

@@ -9,8 +9,7 @@
 #include "symbols.h"
 #include "write.h"
 
-/* Turns a raw result into libc's: -1 and errno. */
-static long finish(long result)
+long stn_real_result(long result)
 {
 	if (result >= -4095 && result < 0) {
 		errno = (int)-result;
@@ -24,7 +23,8 @@ static int raw_open(const char *path, int flags, ...)
 	mode_t mode = 0;
 
 	STN_TAKE_MODE(mode, flags);
-	return (int)finish(stn_sys_call(SYS_openat, AT_FDCWD, (long)path, flags, mode, 0, 0));
+	return (int)stn_real_result(
+		stn_sys_call(SYS_openat, AT_FDCWD, (long)path, flags, mode, 0, 0));
 }
 
 static int raw_openat(int directory, const char *path, int flags, ...)
@@ -32,7 +32,8 @@ static int raw_openat(int directory, const char *path, int flags, ...)
 	mode_t mode = 0;
 
 	STN_TAKE_MODE(mode, flags);
-	return (int)finish(stn_sys_call(SYS_openat, directory, (long)path, flags, mode, 0, 0));
+	return (int)stn_real_result(
+		stn_sys_call(SYS_openat, directory, (long)path, flags, mode, 0, 0));
 }
 
 static int raw_creat(const char *path, mode_t mode)
@@ -110,13 +111,13 @@ static size_t early_fread_chk(void *to, size_t room, size_t size, size_t count, 
 
 static void *raw_mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
 {
-	return (void *)finish(
+	return (void *)stn_real_result(
 		(long)stn_sys_mmap(address, length, prot, flags, fd, (uint64_t)offset));
 }
 
 static int raw_munmap(void *address, size_t length)
 {
-	return (int)finish(stn_sys_munmap(address, length));
+	return (int)stn_real_result(stn_sys_munmap(address, length));
 }
 
 static void *raw_mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
@@ -130,23 +131,23 @@ static void *raw_mremap(void *old, size_t old_size, size_t new_size, int flags, 
 		to = va_arg(list, void *);
 		va_end(list);
 	}
-	return (void *)finish((long)stn_sys_mremap(old, old_size, new_size, flags, to));
+	return (void *)stn_real_result((long)stn_sys_mremap(old, old_size, new_size, flags, to));
 }
 
 static int raw_mprotect(void *address, size_t length, int prot)
 {
-	return (int)finish(stn_sys_mprotect(address, length, prot));
+	return (int)stn_real_result(stn_sys_mprotect(address, length, prot));
 }
 
 static int raw_pkey_mprotect(void *address, size_t length, int prot, int key)
 {
-	return (int)finish(
+	return (int)stn_real_result(
 		stn_sys_call(SYS_pkey_mprotect, (long)address, (long)length, prot, key, 0, 0));
 }
 
 static int raw_madvise(void *address, size_t length, int advice)
 {
-	return (int)finish(stn_sys_madvise(address, length, advice));
+	return (int)stn_real_result(stn_sys_madvise(address, length, advice));
 }
 
 static int raw_posix_madvise(void *address, size_t length, int advice)
@@ -157,28 +158,29 @@ static int raw_posix_madvise(void *address, size_t length, int advice)
 
 static int raw_mlock(const void *address, size_t length)
 {
-	return (int)finish(stn_sys_mlock((void *)address, length));
+	return (int)stn_real_result(stn_sys_mlock((void *)address, length));
 }
 
 static int raw_mlock2(const void *address, size_t length, unsigned flags)
 {
-	return (int)finish(
+	return (int)stn_real_result(
 		stn_sys_call(SYS_mlock2, (long)address, (long)length, (long)flags, 0, 0, 0));
 }
 
 static int raw_mlockall(int flags)
 {
-	return (int)finish(stn_sys_call(SYS_mlockall, flags, 0, 0, 0, 0, 0));
+	return (int)stn_real_result(stn_sys_call(SYS_mlockall, flags, 0, 0, 0, 0, 0));
 }
 
 static int raw_msync(void *address, size_t length, int flags)
 {
-	return (int)finish(stn_sys_call(SYS_msync, (long)address, (long)length, flags, 0, 0, 0));
+	return (int)stn_real_result(
+		stn_sys_call(SYS_msync, (long)address, (long)length, flags, 0, 0, 0));
 }
 
 static ssize_t raw_read(int fd, void *buffer, size_t length)
 {
-	return finish(stn_sys_read(fd, buffer, length));
+	return stn_real_result(stn_sys_read(fd, buffer, length));
 }
 
 static ssize_t raw_read_chk(int fd, void *buffer, size_t length, size_t size)
@@ -190,7 +192,7 @@ static ssize_t raw_read_chk(int fd, void *buffer, size_t length, size_t size)
 
 static ssize_t raw_pread(int fd, void *buffer, size_t length, off_t offset)
 {
-	return finish(stn_sys_pread(fd, buffer, length, (uint64_t)offset));
+	return stn_real_result(stn_sys_pread(fd, buffer, length, (uint64_t)offset));
 }
 
 static ssize_t raw_pread_chk(int fd, void *buffer, size_t length, off_t offset, size_t size)
@@ -202,17 +204,18 @@ static ssize_t raw_pread_chk(int fd, void *buffer, size_t length, off_t offset, 
 
 static ssize_t raw_readv(int fd, const struct iovec *pieces, int count)
 {
-	return finish(stn_sys_call(SYS_readv, fd, (long)pieces, count, 0, 0, 0));
+	return stn_real_result(stn_sys_call(SYS_readv, fd, (long)pieces, count, 0, 0, 0));
 }
 
 static ssize_t raw_preadv(int fd, const struct iovec *pieces, int count, off_t offset)
 {
-	return finish(stn_sys_preadv(fd, pieces, count, (uint64_t)offset));
+	return stn_real_result(stn_sys_preadv(fd, pieces, count, (uint64_t)offset));
 }
 
 static ssize_t raw_preadv2(int fd, const struct iovec *pieces, int count, off_t offset, int flags)
 {
-	return finish(stn_sys_call(SYS_preadv2, fd, (long)pieces, count, offset, 0, flags));
+	return stn_real_result(
+		stn_sys_call(SYS_preadv2, fd, (long)pieces, count, offset, 0, flags));
 }
 
 static int raw_fadvise(int fd, off_t offset, off_t length, int advice)
@@ -222,7 +225,7 @@ static int raw_fadvise(int fd, off_t offset, off_t length, int advice)
 
 static ssize_t raw_readahead(int fd, off_t offset, size_t count)
 {
-	return finish(stn_sys_call(SYS_readahead, fd, offset, (long)count, 0, 0, 0));
+	return stn_real_result(stn_sys_call(SYS_readahead, fd, offset, (long)count, 0, 0, 0));
 }
 
 struct stn_real stn_real = {

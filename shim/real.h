@@ -90,6 +90,9 @@ struct stn_real {
 
 extern struct stn_real stn_real;
 
+/* Turns the raw result of a system call into libc's: -1 and errno. */
+long stn_real_result(long result);
+
 /* Finds the next definitions. Called by the constructor. */
 void stn_real_resolve(void);
 

@@ -9,7 +9,6 @@
 
 #include "write.h"
 
-#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 
 #include "../lib/lazy.h"
 #include "../lib/sys.h"
+#include "real.h"
 #include "symbols.h"
 
 #undef fwrite_unlocked
@@ -40,45 +40,37 @@ typedef ssize_t stn_process_vm_function(pid_t pid, const struct iovec *local, un
 					unsigned long flags);
 typedef size_t stn_fwrite_function(const void *from, size_t size, size_t count, FILE *stream);
 
-/* Turns a raw result into libc's: -1 and errno. */
-static long finish(long result)
-{
-	if (result >= -4095 && result < 0) {
-		errno = (int)-result;
-		return -1;
-	}
-	return result;
-}
-
 static ssize_t raw_write(int fd, const void *from, size_t length)
 {
-	return finish(stn_sys_call(SYS_write, fd, (long)from, (long)length, 0, 0, 0));
+	return stn_real_result(stn_sys_call(SYS_write, fd, (long)from, (long)length, 0, 0, 0));
 }
 
 static ssize_t raw_pwrite(int fd, const void *from, size_t length, off_t offset)
 {
-	return finish(stn_sys_call(SYS_pwrite64, fd, (long)from, (long)length, offset, 0, 0));
+	return stn_real_result(
+		stn_sys_call(SYS_pwrite64, fd, (long)from, (long)length, offset, 0, 0));
 }
 
 static ssize_t raw_writev(int fd, const struct iovec *pieces, int count)
 {
-	return finish(stn_sys_call(SYS_writev, fd, (long)pieces, count, 0, 0, 0));
+	return stn_real_result(stn_sys_call(SYS_writev, fd, (long)pieces, count, 0, 0, 0));
 }
 
 static ssize_t raw_pwritev(int fd, const struct iovec *pieces, int count, off_t offset)
 {
-	return finish(stn_sys_call(SYS_pwritev, fd, (long)pieces, count, offset, 0, 0));
+	return stn_real_result(stn_sys_call(SYS_pwritev, fd, (long)pieces, count, offset, 0, 0));
 }
 
 static ssize_t raw_pwritev2(int fd, const struct iovec *pieces, int count, off_t offset, int flags)
 {
-	return finish(stn_sys_call(SYS_pwritev2, fd, (long)pieces, count, offset, 0, flags));
+	return stn_real_result(
+		stn_sys_call(SYS_pwritev2, fd, (long)pieces, count, offset, 0, flags));
 }
 
 static ssize_t raw_sendto(int fd, const void *from, size_t length, int flags,
 			  const struct sockaddr *to, socklen_t to_length)
 {
-	return finish(
+	return stn_real_result(
 		stn_sys_call(SYS_sendto, fd, (long)from, (long)length, flags, (long)to, to_length));
 }
 
@@ -89,12 +81,12 @@ static ssize_t raw_send(int fd, const void *from, size_t length, int flags)
 
 static ssize_t raw_sendmsg(int fd, const struct msghdr *message, int flags)
 {
-	return finish(stn_sys_call(SYS_sendmsg, fd, (long)message, flags, 0, 0, 0));
+	return stn_real_result(stn_sys_call(SYS_sendmsg, fd, (long)message, flags, 0, 0, 0));
 }
 
 static int raw_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
-	return (int)finish(
+	return (int)stn_real_result(
 		stn_sys_call(SYS_sendmmsg, fd, (long)messages, (long)count, flags, 0, 0));
 }
 
@@ -102,16 +94,16 @@ static ssize_t raw_process_vm_readv(pid_t pid, const struct iovec *local, unsign
 				    const struct iovec *remote, unsigned long remotes,
 				    unsigned long flags)
 {
-	return finish(stn_sys_call(SYS_process_vm_readv, pid, (long)local, (long)locals,
-				   (long)remote, (long)remotes, (long)flags));
+	return stn_real_result(stn_sys_call(SYS_process_vm_readv, pid, (long)local, (long)locals,
+					    (long)remote, (long)remotes, (long)flags));
 }
 
 static ssize_t raw_process_vm_writev(pid_t pid, const struct iovec *local, unsigned long locals,
 				     const struct iovec *remote, unsigned long remotes,
 				     unsigned long flags)
 {
-	return finish(stn_sys_call(SYS_process_vm_writev, pid, (long)local, (long)locals,
-				   (long)remote, (long)remotes, (long)flags));
+	return stn_real_result(stn_sys_call(SYS_process_vm_writev, pid, (long)local, (long)locals,
+					    (long)remote, (long)remotes, (long)flags));
 }
 
 /* A stream is not the kernel's: before the constructor has run libc is asked right here. */

@@ -88,6 +88,8 @@ int stn_tool_doctor(int argc, char **argv)
 	argp_parse(&argp, argc, argv, 0, NULL, &settings);
 	stn_config_read(&doctor.config, getenv);
 	stn_config_find_unknown(&doctor.config, environ);
+	/* What the library's functions go by when they are asked here. */
+	stn_config = doctor.config;
 	doctor_look_at_host(&doctor.config, &doctor.host);
 	examine_paths(&doctor, &settings);
 	doctor_advise(&doctor);

@@ -94,12 +94,12 @@ static void advise_on_uffd(struct doctor *doctor)
 
 	if (host->uffd_kills)
 		advise(doctor, "a seccomp filter kills whoever calls userfaultfd, and with it a "
-			       "program that maps a model: set STSHIM_FILL=eager");
+			       "program that maps a model: unset STSHIM_FILL");
 	else if (host->uffd == STN_LAZY_NONE && host->seccomp == 2)
-		advise(doctor, "a seccomp filter (such as Docker's default profile) refuses "
-			       "userfaultfd: eager only, the caller waits in mmap for the whole "
-			       "fill; a profile that allows userfaultfd, or /dev/userfaultfd in "
-			       "the container, lifts that");
+		advise(doctor, "under a seccomp filter (such as Docker's default profile) there is "
+			       "no userfaultfd: eager only, the caller waits in mmap for the whole "
+			       "fill; /dev/userfaultfd in the container, or a profile that allows "
+			       "userfaultfd and STSHIM_FILL=lazy, lifts that");
 	else if (host->uffd == STN_LAZY_NONE)
 		advise(doctor, "the kernel has no userfaultfd: eager only, the caller waits in "
 			       "mmap for the whole fill; a kernel with CONFIG_USERFAULTFD lifts "

@@ -53,7 +53,8 @@ static void read_fill(const cJSON *line, struct record *out)
 		out->bytes = stn_min(out->bytes, out->direct + out->buffered);
 	if (out->lazy)
 		out->memory = out->bytes;
-	else if (out->engaged && out->bytes > out->returned)
+	else if (out->engaged && out->bytes > out->returned &&
+		 strcmp(text(line, "event"), "read") != 0) /* into memory of the program's */
 		out->memory = out->bytes - out->returned;
 }
 

@@ -7,7 +7,7 @@ import errno
 import re
 
 import pytest
-from compare import missing
+from compare import missing, same
 from reading import MODEL, SIZE, files, mounted
 from support import need, paths
 from support.run import run
@@ -54,6 +54,16 @@ def read_many(tmp_path, injections):
 def test_step(step, tmp_path):
     """One step fails: the first time, the third, always from the second on."""
     read_many(tmp_path, [f"{step}:{when}:{STEPS[step]}" for when in ("1:1", "3:1", "2:0")])
+
+
+def test_on_disk(tmp_path):
+    """On a disk the hardware is asked first, with what the process does not have yet."""
+    if not LIBRARY.exists():
+        missing("the library of tests/faults")
+    truth = run([need.program("reading"), files() / MODEL], preload=False)
+    for count in range(1, 4):
+        env = {"LD_PRELOAD": LIBRARY, "STN_INJECT": f"mmap:{count}:1:{errno.ENOMEM}"}
+        same(truth, run([need.program("reading"), files() / MODEL], env=env, preload=False))
 
 
 def test_chance(tmp_path):

@@ -242,8 +242,9 @@ def test_a_directory(mount, doctor, files):
 
 
 def test_models_that_fit_one_by_one_but_not_together(mount, doctor):
-    """The decisions are those of a program that maps all of them."""
-    result = doctor("--json", mount.mountpoint, env={"STSHIM_MEMORY": "4M"})
+    """The decisions are those of a program that maps all of them, and uses them before the next."""
+    env = {"STSHIM_MEMORY": "4M", "STSHIM_FILL": "eager"}
+    result = doctor("--json", mount.mountpoint, env=env)
     assert decisions(result) == [("engaged", ""), ("declined", "memory")]
     assert result.returncode == 1
 
@@ -333,9 +334,14 @@ def test_a_server_that_does_not_answer(tmp_path, doctor):
 
 @pytest.mark.parametrize("suffix", ["", ":kill"])
 def test_a_seccomp_filter(doctor, suffix):
-    """As Docker's: without userfaultfd; one that kills for it does not kill the doctor."""
+    """As Docker's: without userfaultfd; one that kills for it is not asked unless for lazy fill,
+    and does not kill the doctor."""
     before = [*hide_device(), need.tool("deny"), f"{USERFAULTFD}{suffix}", "--"]
-    result = doctor("--json", before=before)
+    auto = doctor("--json", before=before)
+    assert as_json(auto)["host"]["seccomp_kills"] == []
+    assert "eager only, the caller waits in mmap" in advice(auto)
+    lazy = {"STSHIM_FILL": "lazy"}
+    result = doctor("--json", before=before, env=lazy)
     host = as_json(result)["host"]
     assert host["seccomp"] == 2 and host["close_range"] is True
     assert host["userfaultfd"] == {"kind": "none", "through": "nothing", "move": False}
@@ -343,7 +349,7 @@ def test_a_seccomp_filter(doctor, suffix):
     assert ("eager only, the caller waits in mmap" in advice(result)) != bool(suffix)
     assert ("kills whoever calls userfaultfd" in advice(result)) == bool(suffix)
     shown = "whoever asks for it is killed" if suffix else "Operation not permitted"
-    assert f"userfaultfd      none: {shown}" in doctor(before=before).stdout
+    assert f"userfaultfd      none: {shown}" in doctor(before=before, env=lazy).stdout
     assert result.returncode == 0
 
 

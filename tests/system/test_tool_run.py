@@ -307,6 +307,15 @@ def test_report_of_lazy_fill(mount, tool_run):
     assert 0 < file["bytes"] == file["memory"] <= model.stat().st_size
 
 
+def test_report_of_reads(mount, tool_run):
+    """What was read into the program's own memory is no memory of the library's."""
+    model = mount.mountpoint / "m.safetensors"
+    result = tool_run("--report=json", need.program("reading"), model)
+    (file,) = json.loads(result.stderr)["files"]
+    assert (file["decision"], file["bytes"]) == ("engaged", model.stat().st_size)
+    assert file["memory"] == 0 and file["gb_per_s"] > 0
+
+
 def test_report_as_json(mount, tool_run):
     """The same for programs; the schema."""
     model = mount.mountpoint / "m.safetensors"

@@ -30,6 +30,32 @@ START_TEST(first_touches)
 }
 END_TEST
 
+/* The number of tensors in a row, touched every step bytes, until everything is read; each is gone
+ * into before the next one if used is set. 0: never. */
+static unsigned sweep_until_all(uint64_t step, bool used)
+{
+	start();
+	ahead.tensors = true;
+	for (unsigned count = 1; count <= 200; count++) {
+		touch(count * step % (1024 * MIB));
+		if (plan.ahead_to - plan.ahead_from == 1024 * MIB)
+			return count;
+		if (used)
+			touch(count * step % (1024 * MIB) + STN_AHEAD_UNIT);
+	}
+	return 0;
+}
+
+/* A loader that makes all tensors before any is used touches one after the other. */
+START_TEST(sweep)
+{
+	ck_assert_uint_eq(sweep_until_all(4 * MIB, false), 8);
+	ck_assert_uint_eq(sweep_until_all(4 * MIB, true), 0);
+	/* Not one behind the other. */
+	ck_assert_uint_eq(sweep_until_all(1000 * MIB, false), 0);
+}
+END_TEST
+
 /* Reads of a program that goes through [from, to), touching what has not been read and markers.
  * Returns where the last of them ends. */
 static uint64_t go_through(uint64_t from, uint64_t to)
@@ -142,6 +168,7 @@ Suite *unit_suite(void)
 	TCase *tcase = unit_case(suite, "rule", 5);
 
 	tcase_add_test(tcase, first_touches);
+	tcase_add_test(tcase, sweep);
 	tcase_add_test(tcase, little_is_read_beyond);
 	tcase_add_test(tcase, long_runs);
 	tcase_add_test(tcase, backwards);

@@ -261,7 +261,8 @@ START_TEST(at_once)
 	int fds[5];
 	void *rc;
 
-	unit_configure("STSHIM_MODE=always", "STSHIM_UMA=no", races[_i].variable, NULL);
+	unit_configure("STSHIM_MODE=always", "STSHIM_UMA=no", "STSHIM_FILL=eager",
+		       races[_i].variable, NULL);
 	for (int i = 0; i < 5; i++) {
 		snprintf(name, sizeof(name), "model%d", i);
 		fds[i] = i && races[_i].same_file ? fds[0] : unit_model(name, 4 * MIB);

@@ -88,7 +88,7 @@ START_TEST(large_file)
 	plan.want_direct = _i;
 	plan.threads = 6;
 	fill = stn_fill_make(&plan, UNIT_PLENTY);
-	ck_assert_uint_eq(fill->needed, 6);
+	ck_assert_uint_eq(fill->opening.needed, 6);
 	ck_assert_uint_eq(fill->lane_count, 6);
 	ck_assert_int_eq(stn_fill_run(fill, NULL), 0);
 	unit_check_filled(&plan);

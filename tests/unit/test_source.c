@@ -341,6 +341,22 @@ START_TEST(cache_restored_large)
 }
 END_TEST
 
+/* A record's descriptors are all closed, that for cached blocks too; what is an error is none. */
+START_TEST(close_all)
+{
+	struct stn_source source = {.opened = 3, .copy_opened = true};
+
+	source.fds[0] = open("/dev/null", O_RDONLY);
+	source.fds[1] = -EMFILE;
+	source.fds[2] = open("/dev/null", O_RDONLY);
+	source.copy_fd = open("/dev/null", O_RDONLY);
+	stn_source_close(&source);
+	ck_assert_int_eq(fcntl(source.fds[0], F_GETFD), -1);
+	ck_assert_int_eq(fcntl(source.fds[2], F_GETFD), -1);
+	ck_assert_int_eq(fcntl(source.copy_fd, F_GETFD), -1);
+}
+END_TEST
+
 Suite *unit_suite(void)
 {
 	Suite *suite = suite_create("source");
@@ -367,5 +383,6 @@ Suite *unit_suite(void)
 	tcase_add_test(tcase, cache_kept);
 	tcase_add_test(tcase, no_read_ahead);
 	tcase_add_test(tcase, cache_restored_large);
+	tcase_add_test(tcase, close_all);
 	return suite;
 }
