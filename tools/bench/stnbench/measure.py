@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rounds of all contestants of a scenario in turn, and what they add up to."""
 
+import contextlib
 import statistics
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -10,7 +12,7 @@ from support import cache
 from support.cgroup import Cgroup
 
 from stnbench import cells, data
-from stnbench.contestants import CONTESTANTS, FIO, missing
+from stnbench.contestants import CONTESTANTS, missing
 from stnbench.mounts import Unavailable, disk, testfs
 
 # Python, torch and what they keep; a limit is set above that.
@@ -18,6 +20,13 @@ PROGRAM_MEMORY = 700 << 20
 SAMPLES_KEPT = 120
 # Loaders that hold two copies for a time.
 TWICE = ("whole", "pretrained-read")
+SLOW_ROUNDS = 3  # of --quick that count, where a loader takes minutes and no bar hangs on it
+
+# What a cell is likely to cost, in seconds: a process with torch, or a command; to touch memory,
+# load and add up a GiB; and requests of the page cache, of 128 KiB, about two at a time.
+START, COMMAND, PER_GIB, CACHE_REQUEST, AT_ONCE = 2.0, 0.5, 1.5, 128 << 10, 2
+BY_CACHE = ("stock", "pread", "whole", "numpy", "cattensors", "flashpack-mmap", "pretrained",
+            "pretrained-read", "diffusers", "diffusers-parallel", "llama-map", "llama-read")
 
 
 def say(text):
@@ -46,6 +55,27 @@ class Settings:
         files = scenario.quick if self.quick and scenario.quick else scenario.data
         return replace(files, size=int(self._mib * data.MIB)) if self._mib else files
 
+    def rounds_of(self, scenario, name):
+        """Rounds of a contestant that count."""
+        slow = self.quick and name in scenario.slow
+        return min(self.rounds, SLOW_ROUNDS) if slow else self.rounds
+
+    def estimate(self, scenario):
+        """Seconds that a scenario is likely to take."""
+        files = self.data(scenario)
+        return sum((self.rounds_of(scenario, name) + 1) * likely(scenario, files, name)
+                   for name in self.contestants(scenario))
+
+
+def likely(scenario, files, name):
+    """Seconds of one cell."""
+    size = files.size * scenario.processes
+    start = COMMAND if CONTESTANTS[name].group == "ceiling" else START * scenario.processes
+    slow = 0
+    if name in BY_CACHE and not scenario.hot:
+        slow = size / CACHE_REQUEST * scenario.delay / 1000 / AT_ONCE
+    return start + PER_GIB * size / data.GIB + slow
+
 
 def can_group():
     """Whether memory cgroups can be made here."""
@@ -64,6 +94,7 @@ class Course:
         self._with_group = with_group
         self.directory = data.made(files)
         self.sum = None
+        self.results, self.failed, self.decisions, self.took = {}, {}, {}, 0.0
 
     def spec(self, contestant):
         """What a child is told."""
@@ -74,9 +105,10 @@ class Course:
                 "paths": [str(self.mount.directory / name) for name in names]}
 
     def _prepare(self, spec):
-        """The page cache of the mount empty."""
+        """The page cache of the mount empty; where it should be hot, as it was left."""
         self.mount.watch(spec["paths"])
-        self.mount.evict()
+        if not self.scenario.hot:
+            self.mount.evict()
 
     def _warm(self, spec):
         """Just before the clock starts: touches free memory for the cell, not more than there is,
@@ -100,8 +132,7 @@ class Course:
             spec["copies"], processes = processes, 1
         with Group(self._with_group, self.scenario.limit) as group:
             result = cells.run(contestant, spec, self.mount, group, processes,
-                               None if name in FIO else lambda: self._warm(spec),
-                               with_stats=with_stats)
+                               lambda: self._warm(spec), with_stats=with_stats)
             result["killed"] = group.oom_kills() if group else None
         self._check(contestant, result)
         return result
@@ -110,6 +141,25 @@ class Course:
         """Failed where the bytes are not those of the reference."""
         if contestant.group != "ceiling" and result["checksums"] != [self.sum]:
             raise cells.Failed(f"checksum {result['checksums']}, not {self.sum}")
+
+    def turn(self, name, number):
+        """A cell of a round; its result is kept, but for that of round 0."""
+        start = time.monotonic()
+        try:
+            result = self.cell(name, number == 0)
+        except (cells.Failed, OSError, subprocess.SubprocessError) as error:
+            self.failed[name] = str(error)
+            say(f"  round {number} {name}: {error}")
+            return
+        finally:
+            self.took += time.monotonic() - start
+        if number == 0:
+            self.decisions[name] = result["decisions"]
+        else:
+            self.results.setdefault(name, []).append(result)
+        say(f"  round {number} {name}: {result['seconds']:.3f} s of "
+            f"{time.monotonic() - start:.1f}"
+            + (f" {','.join(result['decisions'])}" if result["decisions"] else ""))
 
 
 class Group:
@@ -124,31 +174,6 @@ class Group:
     def __exit__(self, *_):
         if self._group:
             self._group.remove()
-
-
-def rounds_of(course, names, rounds):
-    """All rounds: ({name: results}, {name: why it has none}). The first round does not count."""
-    results, failed, decisions = {name: [] for name in names}, {}, {}
-    for turn in range(rounds + 1):
-        for name in names:
-            if name in failed:
-                continue
-            try:
-                result = course.cell(name, turn == 0)
-            except cells.Failed as error:
-                failed[name] = str(error)
-                say(f"  round {turn} {name}: {error}")
-                continue
-            say(f"  round {turn} {name}: {result['seconds']:.3f} s"
-                + (f" {','.join(result['decisions'])}" if result["decisions"] else ""))
-            if turn == 0:
-                decisions[name] = result["decisions"]
-            else:
-                results[name].append(result)
-    for name, found in results.items():
-        for result in found:
-            result["decisions"] = decisions[name]
-    return {name: found for name, found in results.items() if name not in failed}, failed
 
 
 def number(values):
@@ -177,7 +202,6 @@ def sum_up(results):
         "requests": number([one["requests"] for one in server]),
         "delivered": number([one["bytes"] for one in server]),
         "in_flight": number([one["max_inflight"] for one in server]),
-        "decisions": sorted({made for one in results for made in one["decisions"]}),
         "samples": thinned(results[len(results) // 2]["samples"]),
     }
 
@@ -191,36 +215,64 @@ def prepare_sum(course):
         course.sum = data.reference(files, mount, {"convert": course.scenario.convert})
 
 
-def measured(name, scenario, settings, with_group):
-    """One scenario: what goes into the JSON."""
-    files = settings.data(scenario)
-    names = settings.contestants(scenario)
-    skipped = {name: why for name in names if (why := missing(name))}
-    start = time.monotonic()
-    say(f"{name}: {scenario.title}, {files.size / data.MIB:.0f} MiB")
-    with scenario.mount(data.made(files)) as mount:
-        course = Course(scenario, files, mount, with_group)
-        prepare_sum(course)
-        results, failed = rounds_of(course, [n for n in names if n not in skipped],
-                                    settings.rounds)
-        limits = mount.limits()
+def take_turns(courses, settings):
+    """All rounds of the courses, which share them: the first round of each does not count."""
+    for number in range(settings.rounds + 1):
+        for name, course in courses.items():
+            for who in settings.contestants(course.scenario):
+                if who not in course.failed and number <= settings.rounds_of(course.scenario, who):
+                    course.turn(who, number)
+
+
+def summary(course):
+    """A course that has been run: what goes into the JSON."""
+    files, scenario = course.files, course.scenario
     return {"title": scenario.title, "size": files.size, "shards": files.shards,
             "tensor": files.tensor, "x": scenario.x, "processes": scenario.processes,
-            "mount": limits, "took": time.monotonic() - start, "skipped": {**skipped, **failed},
-            "contestants": {n: sum_up(found) for n, found in results.items() if found}}
+            "mount": course.mount.limits(), "took": course.took, "skipped": course.failed,
+            "contestants": {name: {**sum_up(found), "decisions": course.decisions[name]}
+                            for name, found in course.results.items()
+                            if name not in course.failed}}
 
 
-def run_all(names, scenarios, settings):
-    """All scenarios chosen: {name: result}."""
-    found, with_group = {}, can_group()
+def measured(scenarios, settings, with_group):
+    """Scenarios whose rounds are taken in turn: {name: what goes into the JSON}."""
+    courses = {}
+    with contextlib.ExitStack() as stack:
+        for name, scenario in scenarios.items():
+            files = settings.data(scenario)
+            say(f"{name}: {scenario.title}, {files.size / data.MIB:.0f} MiB")
+            mount = stack.enter_context(scenario.mount(data.made(files)))
+            courses[name] = course = Course(scenario, files, mount, with_group)
+            course.failed.update({who: why for who in settings.contestants(scenario)
+                                  if (why := missing(who))})
+            prepare_sum(course)
+        take_turns(courses, settings)
+        return {name: summary(course) for name, course in courses.items()}
+
+
+def together(names, scenarios):
+    """The names, those whose rounds are taken in turn in one group."""
+    groups = {}
     for name in names:
-        if not settings.contestants(scenarios[name]):
-            continue
+        groups.setdefault(scenarios[name].family or name, []).append(name)
+    return list(groups.values())
+
+
+def run_all(names, scenarios, settings, found, keep):
+    """All scenarios chosen into found, {name: result}, but what is there; calls keep() after each
+    that is done, so that an interrupted run loses no more than the one it was at."""
+    with_group, start = can_group(), time.monotonic()
+    groups = together([name for name in names
+                       if name not in found and settings.contestants(scenarios[name])], scenarios)
+    left = sum(settings.estimate(scenarios[name]) for group in groups for name in group)
+    for group in groups:
+        say(f"{(time.monotonic() - start) / 60:.0f} min gone, about {left / 60:.0f} min left")
+        left -= sum(settings.estimate(scenarios[name]) for name in group)
         try:
-            found[name] = measured(name, scenarios[name], settings, with_group)
+            found.update(measured({name: scenarios[name] for name in group}, settings, with_group))
         except Unavailable as error:
-            found[name] = {"title": scenarios[name].title, "unavailable": str(error)}
-            say(f"{name}: {error}")
-    return found
-
-
+            say(f"{' '.join(group)}: {error}")
+            found.update({name: {"title": scenarios[name].title, "unavailable": str(error)}
+                          for name in group})
+        keep()
