@@ -46,7 +46,7 @@ class Child:
             env=environment(preload, {**QUIET, **contestant.env}),
             preexec_fn=group.enter if group else None)
         self._pending = b""
-        self.done = self.checksum = None
+        self.ready, self.checksum = False, None
 
     def fileno(self):
         """For select."""
@@ -80,7 +80,9 @@ class Child:
         return list(dict.fromkeys(made))
 
     def end(self, abort):
-        """Ends the process; a mount that it waits for is aborted."""
+        """Ends the process, once; a mount that it waits for is aborted."""
+        if self._stderr.closed:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         try:
@@ -160,32 +162,46 @@ def timed(children, memory, timeout):
     return [json.loads(one) for one in said], wall
 
 
-def run(contestant, spec, mount, group=None, processes=1, warm=None, timeout=300,
-        with_stats=False):
-    """One cell: processes at once, the clock from a common start. Returns its figures. The
-    library's statistics cost time: they are for a round that does not count."""
+@contextlib.contextmanager
+def started(contestant, spec, mount, group=None, processes=1, with_stats=False):
+    """The processes of a cell, which import what they need. The library's statistics cost time:
+    they are for a round that does not count."""
     children = []
     try:
         for _ in range(processes):
             children.append(Child(contestant, spec, group, with_stats))
-        wait_for(children, "ready", 120)
-        if warm:
-            warm()
-        mount.reset()
-        memory, cpu = Memory(group), mount.cpu()
-        measured, wall = timed(children, memory, timeout)
-        seconds = measured[0]["seconds"] if processes == 1 else wall
-        result = {"seconds": seconds, "each": [one["seconds"] for one in measured],
-                  "bytes": sum(one["bytes"] for one in measured), **memory.peaks(),
-                  "cpu": sum(one["cpu"] for one in measured), "server_cpu": mount.cpu() - cpu,
-                  "server": mount.stats(), "cached": mount.cached(),
-                  "samples": memory.samples}
-        result["checksums"] = checksums(children)
-        result["decisions"] = children[0].decisions()
-        return result
+        yield children
     finally:
         for child in children:
             child.end(mount.abort)
+
+
+def run(children, mount, group=None, warm=None, timeout=300):
+    """The timed part of a cell whose processes are ready, the clock from a common start. Returns
+    its figures."""
+    if warm:
+        warm()
+    mount.reset()
+    memory, cpu = Memory(group), mount.cpu()
+    measured, wall = timed(children, memory, timeout)
+    seconds = measured[0]["seconds"] if len(children) == 1 else wall
+    result = {"seconds": seconds, "each": [one["seconds"] for one in measured],
+              "bytes": sum(one["bytes"] for one in measured), **memory.peaks(),
+              "cpu": sum(one["cpu"] for one in measured), "server_cpu": mount.cpu() - cpu,
+              "server": mount.stats(), "cached": mount.cached(),
+              "samples": memory.samples}
+    result["checksums"] = checksums(children)
+    result["decisions"] = children[0].decisions()
+    return result
+
+
+def wait_ready(children):
+    """Waits until all have imported what they need."""
+    left = [child for child in children if not child.ready]
+    if left:
+        wait_for(left, "ready", 120)
+    for child in left:
+        child.ready = True
 
 
 def checksums(children):

@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from support import cache
 from support.cgroup import Cgroup
@@ -19,12 +19,17 @@ from stnbench.mounts import Unavailable, disk, testfs
 PROGRAM_MEMORY = 700 << 20
 SAMPLES_KEPT = 120
 # Loaders that hold two copies for a time.
-TWICE = ("whole", "pretrained-read")
-SLOW_ROUNDS = 3  # of --quick that count, where a loader takes minutes and no bar hangs on it
+TWICE = ("whole", "pretrained-read", "numpy")
+TWICE_BY_NAME = ("eager-set",)
+SLOW_ROUNDS = 2  # of --quick that count, where a loader takes minutes and no bar hangs on it
 
-# What a cell is likely to cost, in seconds: a process with torch, or a command; to touch memory,
-# load and add up a GiB; and requests of the page cache, of 128 KiB, about two at a time.
-START, COMMAND, PER_GIB, CACHE_REQUEST, AT_ONCE = 2.0, 0.5, 1.5, 128 << 10, 2
+# Processes that import at the same time and then wait for their turn.
+START_TOGETHER = 8
+
+# What a cell is likely to cost, in seconds: a process with torch, or a command; for each GiB, to
+# touch memory and load, and for a loader the checksum; and requests of the page cache, of 128 KiB,
+# about two at a time.
+START, COMMAND, LOAD_GIB, SUM_GIB, CACHE_REQUEST, AT_ONCE = 1.4, 0.5, 0.8, 0.5, 128 << 10, 2
 BY_CACHE = ("stock", "pread", "whole", "numpy", "cattensors", "flashpack-mmap", "pretrained",
             "pretrained-read", "diffusers", "diffusers-parallel", "llama-map", "llama-read")
 
@@ -53,7 +58,8 @@ class Settings:
     def data(self, scenario):
         """The files."""
         files = scenario.quick if self.quick and scenario.quick else scenario.data
-        return replace(files, size=int(self._mib * data.MIB)) if self._mib else files
+        page = 4096 * files.repeat
+        return replace(files, size=int(self._mib * data.MIB) // page * page) if self._mib else files
 
     def rounds_of(self, scenario, name):
         """Rounds of a contestant that count."""
@@ -70,11 +76,11 @@ class Settings:
 def likely(scenario, files, name):
     """Seconds of one cell."""
     size = files.size * scenario.processes
-    start = COMMAND if CONTESTANTS[name].group == "ceiling" else START * scenario.processes
-    slow = 0
-    if name in BY_CACHE and not scenario.hot:
-        slow = size / CACHE_REQUEST * scenario.delay / 1000 / AT_ONCE
-    return start + PER_GIB * size / data.GIB + slow
+    if CONTESTANTS[name].group == "ceiling":
+        return COMMAND + LOAD_GIB * size / data.GIB
+    by_cache = name in BY_CACHE and not scenario.hot
+    return (START * scenario.processes + (LOAD_GIB + SUM_GIB) * size / data.GIB
+            + by_cache * size / CACHE_REQUEST * scenario.delay / 1000 / AT_ONCE)
 
 
 def can_group():
@@ -110,10 +116,11 @@ class Course:
         if not self.scenario.hot:
             self.mount.evict()
 
-    def _warm(self, spec):
+    def _warm(self, name, spec):
         """Just before the clock starts: touches free memory for the cell, not more than there is,
         and brings the files into the page cache where they should be hot."""
-        copies = 2.2 if self.scenario.convert or spec["load"] in TWICE else 1.2
+        twice = self.scenario.convert or spec["load"] in TWICE or name in TWICE_BY_NAME
+        copies = 2.2 if twice else 1.2
         size = int(copies * self.files.size * self.scenario.processes) + (256 << 20)
         cache.warm_memory(min(size, int(cache.available() * 0.8)))
         for path in spec["paths"] if self.scenario.hot else ():
@@ -121,45 +128,68 @@ class Course:
                 while file.read(16 << 20):
                     pass
 
-    def cell(self, name, with_stats):
-        """One cell; its result."""
+    @contextlib.contextmanager
+    def begun(self, name, with_stats):
+        """A cell whose processes have been started; yields it."""
         contestant = CONTESTANTS[name]
         spec = self.spec(contestant)
-        self._prepare(spec)
         processes = self.scenario.processes
         if contestant.group == "ceiling":
             # One process that reads as much: what it takes to start is not in its figures.
             spec["copies"], processes = processes, 1
-        with Group(self._with_group, self.scenario.limit) as group:
-            result = cells.run(contestant, spec, self.mount, group, processes,
-                               lambda: self._warm(spec), with_stats=with_stats)
-            result["killed"] = group.oom_kills() if group else None
-        self._check(contestant, result)
-        return result
+        with Group(self._with_group, self.scenario.limit) as group, cells.started(
+                contestant, spec, self.mount, group, processes, with_stats) as children:
+            yield Cell(self, name, spec, group, children)
 
     def _check(self, contestant, result):
         """Failed where the bytes are not those of the reference."""
         if contestant.group != "ceiling" and result["checksums"] != [self.sum]:
             raise cells.Failed(f"checksum {result['checksums']}, not {self.sum}")
 
-    def turn(self, name, number):
-        """A cell of a round; its result is kept, but for that of round 0."""
-        start = time.monotonic()
-        try:
-            result = self.cell(name, number == 0)
-        except (cells.Failed, OSError, subprocess.SubprocessError) as error:
-            self.failed[name] = str(error)
-            say(f"  round {number} {name}: {error}")
-            return
-        finally:
-            self.took += time.monotonic() - start
+    def measure(self, cell):
+        """Runs a cell that has begun; its result."""
+        cells.wait_ready(cell.children)
+        self._prepare(cell.spec)
+        result = cells.run(cell.children, self.mount, cell.group,
+                           lambda: self._warm(cell.name, cell.spec))
+        result["killed"] = cell.group.oom_kills() if cell.group else None
+        self._check(CONTESTANTS[cell.name], result)
+        return result
+
+    def keep(self, name, number, result):
+        """Keeps a result, but that of round 0."""
         if number == 0:
             self.decisions[name] = result["decisions"]
         else:
             self.results.setdefault(name, []).append(result)
-        say(f"  round {number} {name}: {result['seconds']:.3f} s of "
-            f"{time.monotonic() - start:.1f}"
-            + (f" {','.join(result['decisions'])}" if result["decisions"] else ""))
+
+
+@dataclass
+class Cell:
+    """One contestant in one round, started."""
+
+    course: Course
+    name: str
+    spec: dict
+    group: object
+    children: list
+
+    def turn(self, number):
+        """Measures it; its course keeps the result, or why there is none."""
+        start = time.monotonic()
+        try:
+            result = self.course.measure(self)
+        except (cells.Failed, OSError, subprocess.SubprocessError) as error:
+            self.course.failed[self.name] = str(error)
+            say(f"  round {number} {self.name}: {error}")
+            return
+        finally:
+            for child in self.children:
+                child.end(self.course.mount.abort)
+            self.course.took += time.monotonic() - start
+        self.course.keep(self.name, number, result)
+        say(f"  round {number} {self.name}: {result['seconds']:.3f} s of "
+            f"{time.monotonic() - start:.1f} {','.join(result['decisions'])}")
 
 
 class Group:
@@ -215,13 +245,43 @@ def prepare_sum(course):
         course.sum = data.reference(files, mount, {"convert": course.scenario.convert})
 
 
+def batches(turns):
+    """The cells of a round, (course, contestant), in groups whose processes start together: that
+    makes use of all CPUs while they import, and none of them does while another is measured."""
+    batch, count = [], 0
+    for course, name in turns:
+        if batch and count + course.scenario.processes > START_TOGETHER:
+            yield batch
+            batch, count = [], 0
+        batch.append((course, name))
+        count += course.scenario.processes
+    if batch:
+        yield batch
+
+
+def run_batch(batch, number):
+    """Cells that start together and are measured one by one."""
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        begun = [stack.enter_context(course.begun(name, number == 0)) for course, name in batch]
+        for cell in begun:
+            with contextlib.suppress(cells.Failed):
+                cells.wait_ready(cell.children)
+        ready = time.monotonic() - start
+        for cell in begun:
+            cell.course.took += ready / len(begun)
+            cell.turn(number)
+
+
 def take_turns(courses, settings):
     """All rounds of the courses, which share them: the first round of each does not count."""
     for number in range(settings.rounds + 1):
-        for name, course in courses.items():
-            for who in settings.contestants(course.scenario):
-                if who not in course.failed and number <= settings.rounds_of(course.scenario, who):
-                    course.turn(who, number)
+        turns = [(course, name) for course in courses.values()
+                 for name in settings.contestants(course.scenario)
+                 if name not in course.failed
+                 and number <= settings.rounds_of(course.scenario, name)]
+        for batch in batches(turns):
+            run_batch(batch, number)
 
 
 def summary(course):

@@ -76,12 +76,13 @@ def latency():
 
 def real():
     """Real FUSE file systems; what they read from is in the page cache below."""
+    few = ("stock", *OURS, *FIO_1M)
     for name, mount in (("bindfs", mounts.bindfs),
                         ("mergerfs-off", partial(mounts.mergerfs, cache_files="off")),
                         ("mergerfs-full", partial(mounts.mergerfs, cache_files="full")),
                         ("squashfuse", mounts.squashfuse), ("sshfs", mounts.sshfs),
                         ("rclone", mounts.rclone)):
-        yield name, Scenario(name, mount, ONE, REAL, HALF, REAL, delay=0.2)
+        yield name, Scenario(name, mount, ONE, REAL, QUARTER, few, delay=0.5)
 
 
 def on_disk():
@@ -92,16 +93,16 @@ def on_disk():
                                 ("stock", *always, *uma, *BEST, *FIO), uma, 0)
     yield "disk-hot", Scenario("local disk, in the page cache, every byte copied", mounts.disk, ONE,
                                ("stock", *always, *uma, *BEST, "memcpy"), ONE,
-                               ("stock", *always, *uma, *BEST, "memcpy"), (*uma, "memcpy"), 0,
+                               ("stock", *always, *uma, "memcpy"), (*uma, "memcpy"), 0,
                                consume="copy", hot=True)
     yield "fuse-hot", Scenario("FUSE with kept cache, in the page cache, every byte copied",
                                fuse(delay_ms=2, keep_cache=True), ONE, ("stock", *OURS, *BEST),
-                               ONE, ("stock", *OURS, *BEST), consume="copy", hot=True)
+                               ONE, ("stock", *OURS), consume="copy", hot=True)
 
 
 def sizes():
     """From 1 to 12 GiB; the larger ones are one GiB over and over, to fit into memory twice."""
-    for gib, slow in ((1, ()), (4, OURS), (12, ())):
+    for gib, slow in ((1, ()), (4, OURS), (12, ("eager",))):
         data = Data(gib * GIB, repeat=gib)
         yield f"size-{gib}", Scenario(
             f"FUSE server, 2 ms, {gib} GiB", fuse(delay_ms=2, repeat=gib), data,
@@ -113,10 +114,11 @@ def shards():
     for count in (1, 5, 50, 500):
         size = max(GIB, count * 4 * MIB)
         few = ("stock", *OURS, *BEST, "fio-psync-1m") if count == 500 else ()
+        slow = (*BEST, "fio-psync-1m")
         yield f"shards-{count}", Scenario(
             f"FUSE server, 2 ms, {count} shards", fuse(delay_ms=2),
             Data(size, tensor=min(4 * MIB, size // count), shards=count),
-            ("stock", *OURS, *BEST, "fio-psync-1m"), None, few, x=count)
+            ("stock", *OURS, *BEST, "fio-psync-1m"), None, few, slow, x=count)
 
 
 def tensors():
@@ -142,7 +144,7 @@ def processes():
     for count in (1, 2, 4):
         yield f"processes-{count}", Scenario(
             f"FUSE server, 2 ms, {count} at once", fuse(delay_ms=2), ONE,
-            ("stock", *OURS, *BEST, *FIO), None, (*OURS, *FIO) if count != 2 else (),
+            ("stock", *OURS, *BEST, *FIO), HALF, (*OURS, *FIO) if count != 2 else (),
             processes=count, family="processes")
 
 
