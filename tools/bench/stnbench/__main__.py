@@ -65,20 +65,20 @@ def measure(arguments):
     result = {"machine": machine.describe(), "server": SERVER, "versions": versions(),
               "kind": "full" if arguments.full else "quick", "rounds": arguments.rounds,
               "scenarios": earlier(arguments)}
+    found = result["scenarios"]
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
 
     def keep():
-        result["scenarios"] = {name: result["scenarios"][name] for name in SCENARIOS
-                               if name in result["scenarios"]}
+        ordered = {name: found[name] for name in SCENARIOS if name in found}
         part = arguments.json.with_suffix(".part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
+        part.write_text(json.dumps({**result, "scenarios": ordered}, indent=1) + "\n")
         part.rename(arguments.json)
 
     try:
-        run_all(names, SCENARIOS, settings, result["scenarios"], keep)
+        run_all(names, SCENARIOS, settings, found, keep)
     finally:
         fuse.stop_all()
-    return result
+    return json.loads(arguments.json.read_text())
 
 
 def main():

@@ -15,8 +15,9 @@ from stnbench import cells, data
 from stnbench.contestants import CONTESTANTS, missing
 from stnbench.mounts import Unavailable, disk, testfs
 
-# Python, torch and what they keep; a limit is set above that.
-PROGRAM_MEMORY = 700 << 20
+# What the program may use beside the model, above what it has when it is ready, where that is
+# limited.
+PROGRAM_MEMORY = 64 << 20
 SAMPLES_KEPT = 120
 # Loaders that hold two copies for a time.
 TWICE = ("whole", "pretrained-read", "numpy")
@@ -29,7 +30,7 @@ START_TOGETHER = 8
 # What a cell is likely to cost, in seconds: a process with torch, or a command; for each GiB, to
 # touch memory and load, and for a loader the checksum; and requests of the page cache, of 128 KiB,
 # about two at a time.
-START, COMMAND, LOAD_GIB, SUM_GIB, CACHE_REQUEST, AT_ONCE = 1.4, 0.5, 0.8, 0.5, 128 << 10, 2
+START, COMMAND, LOAD_GIB, SUM_GIB, CACHE_REQUEST, AT_ONCE = 1.2, 0.4, 0.6, 0.4, 128 << 10, 2
 BY_CACHE = ("stock", "pread", "whole", "numpy", "cattensors", "flashpack-mmap", "pretrained",
             "pretrained-read", "diffusers", "diffusers-parallel", "llama-map", "llama-read")
 
@@ -137,7 +138,7 @@ class Course:
         if contestant.group == "ceiling":
             # One process that reads as much: what it takes to start is not in its figures.
             spec["copies"], processes = processes, 1
-        with Group(self._with_group, self.scenario.limit) as group, cells.started(
+        with Group(self._with_group) as group, cells.started(
                 contestant, spec, self.mount, group, processes, with_stats) as children:
             yield Cell(self, name, spec, group, children)
 
@@ -150,6 +151,9 @@ class Course:
         """Runs a cell that has begun; its result."""
         cells.wait_ready(cell.children)
         self._prepare(cell.spec)
+        if cell.group and self.scenario.limit:
+            cell.group.set_limit(int(cell.group.usage() + PROGRAM_MEMORY +
+                                     self.scenario.limit * self.files.size))
         result = cells.run(cell.children, self.mount, cell.group,
                            lambda: self._warm(cell.name, cell.spec))
         result["killed"] = cell.group.oom_kills() if cell.group else None
@@ -195,8 +199,8 @@ class Cell:
 class Group:
     """A cgroup for a cell, or None where there can be none."""
 
-    def __init__(self, wanted, limit):
-        self._group = Cgroup(limit and limit + PROGRAM_MEMORY) if wanted else None
+    def __init__(self, wanted):
+        self._group = Cgroup() if wanted else None
 
     def __enter__(self):
         return self._group
