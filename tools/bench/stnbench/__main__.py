@@ -95,7 +95,8 @@ def main():
         say(f"wrote {arguments.json}")
     arguments.report.parent.mkdir(parents=True, exist_ok=True)
     for one in report.write(result, arguments.report):
-        print(f"{one.met:16} {one.where}: {one.bar}: {one.measured}")
+        print(f"{one.met:17} {one.where}: {one.bar}: {one.measured}"
+              f" | no userfaultfd: {one.other}, {one.other_met}")
 
 
 main()

@@ -39,17 +39,23 @@ def bars(scenario, path):
     save(figure, path)
 
 
+def throughput(one):
+    """GiB/s of a contestant."""
+    return one["bytes"]["median"] / GIB / one["seconds"]["median"]
+
+
 def lines(scenarios, path, label, title, logarithmic=True):
     """Throughput over the x of scenarios, a line for each contestant in at least two of them."""
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     names = [name for name in CONTESTANTS
              if sum(name in one["contestants"] for one in scenarios) > 1]
     for name in names:
-        points = [(one["x"], one["contestants"][name]["bytes"]["median"] / GIB
-                   / one["contestants"][name]["seconds"]["median"])
-                  for one in scenarios if name in one["contestants"]]
+        points = {}
+        for one in scenarios:
+            if name in one["contestants"]:
+                points.setdefault(one["x"], throughput(one["contestants"][name]))
         group = CONTESTANTS[name].group
-        axes.plot(*zip(*points), marker="o", markersize=3, label=CONTESTANTS[name].title,
+        axes.plot(*zip(*points.items()), marker="o", markersize=3, label=CONTESTANTS[name].title,
                   linewidth=2 if group == "ours" else 1,
                   linestyle={"ceiling": ":", "stock": "--"}.get(group, "-"))
     if logarithmic:
@@ -68,10 +74,8 @@ def over_threads(scenarios, path):
     """Throughput of the library over its threads, a line for each scenario."""
     figure, axes = pyplot.subplots(figsize=(8, 4))
     for one in scenarios:
-        points = sorted((int(name.removeprefix("eager-t")), found["bytes"]["median"] / GIB
-                         / found["seconds"]["median"])
-                        for name, found in one["contestants"].items()
-                        if name.startswith("eager-t"))
+        points = sorted((int(name.removeprefix("eager-t")), throughput(found))
+                        for name, found in one["contestants"].items() if name.startswith("eager-t"))
         axes.plot(*zip(*points), marker="o", label=one["title"].split(", ")[1])
     axes.set_xscale("log", base=2)
     axes.set_xlabel("STSHIM_THREADS")
