@@ -46,14 +46,14 @@ class Child:
             env=environment(preload, {**QUIET, **contestant.env}),
             preexec_fn=group.enter if group else None)
         self._pending = b""
-        self.ready, self.checksum = False, None
+        self.ready = False
 
     def fileno(self):
         """For select."""
         return self.process.stdout.fileno()
 
     def go(self):
-        """Starts the timed part."""
+        """Starts the timed part, and later the checksum."""
         self.process.stdin.write(b"go\n")
         self.process.stdin.flush()
 
@@ -106,6 +106,7 @@ class Memory:
         self._base = self._read()
         self._start = time.monotonic()
         self.samples = []
+        self.sample()
 
     def _read(self):
         """Anonymous and file memory now; None without a cgroup."""
@@ -142,8 +143,6 @@ def wait_for(children, word, timeout, tick=None):
                 first, _, rest = line.partition(" ")
                 if first == word:
                     said[child] = rest
-                elif first == "sum":
-                    child.checksum = rest
         if tick:
             tick()
         if time.monotonic() > end:
@@ -206,7 +205,7 @@ def wait_ready(children):
 
 def checksums(children):
     """The different checksums of the children."""
-    left = [child for child in children if child.checksum is None]
-    said = wait_for(left, "sum", 120) if left else []
-    said += [child.checksum for child in children if child.checksum is not None]
+    for child in children:
+        child.go()
+    said = wait_for(children, "sum", 120)
     return sorted({one for one in map(json.loads, said) if one})

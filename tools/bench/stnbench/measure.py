@@ -24,6 +24,9 @@ TWICE = ("whole", "pretrained-read", "numpy")
 TWICE_BY_NAME = ("eager-set",)
 SLOW_ROUNDS = 2  # of --quick that count, where a loader takes minutes and no bar hangs on it
 
+# Tries to empty the page cache: a process that has just ended may still hold pages.
+EVICTIONS = 5
+
 # Processes that import at the same time and then wait for their turn.
 START_TOGETHER = 8
 
@@ -114,8 +117,13 @@ class Course:
     def _prepare(self, spec):
         """The page cache of the mount empty; where it should be hot, as it was left."""
         self.mount.watch(spec["paths"])
-        if not self.scenario.hot:
+        for _ in range(0 if self.scenario.hot else EVICTIONS):
             self.mount.evict()
+            if self.mount.cached() == 0:
+                return
+            time.sleep(0.1)
+        if not self.scenario.hot:
+            say(f"  {self.mount.cached() >> 20} MiB stay in the page cache")
 
     def _warm(self, name, spec):
         """Just before the clock starts: touches free memory for the cell, not more than there is,

@@ -71,7 +71,8 @@ def how(result):
         memory=machine["memory"] / GIB, kernel=machine["kernel"], python=machine["python"],
         load=machine["load"], ahead=", ".join(map(str, ahead)) or "-",
         fewer="Slow ones that no bar compares have fewer, which the table says. " if few else "",
-        server=", ".join(f"{name} {value}" for name, value in result["server"].items()),
+        server=", ".join(f"{name} {'yes' if value is True else value}"
+                         for name, value in result["server"].items()),
         versions=", ".join(f"{name} {version or 'missing'}"
                            for name, version in result["versions"].items()))
 
@@ -83,8 +84,9 @@ def is_short(result, one):
 
 def bar_lines(verdicts):
     """The table of the bars."""
-    lines = ["## Bars", "", "What has to hold, by the medians and by the least of all rounds (noise",
-             "only adds): both are shown, as ratios unless they have a unit.", "",
+    lines = ["## Bars", "",
+             "What has to hold, by the medians and by the least of all rounds (noise only adds):",
+             "both are shown, as ratios unless they have a unit.", "",
              "| | bar | measured | | no userfaultfd | |", "|---|---|---|---|---|---|"]
     lines += [f"| {one.where} | {one.bar} | {one.measured} | {one.met} | {one.other} | "
               f"{one.other_met} |" for one in verdicts]
