@@ -11,7 +11,7 @@ from support import fuse, paths
 
 from stnbench import machine, report
 from stnbench.contestants import CONTESTANTS, versions
-from stnbench.measure import Settings, run_all, say
+from stnbench.measure import Settings, prepare, run_all, say
 from stnbench.scenarios import SCENARIOS, SERVER
 
 
@@ -27,6 +27,7 @@ def parse():
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count (7)")
     parser.add_argument("--resume", action="store_true",
                         help="go on with the result file: measure what is not in it")
+    parser.add_argument("--prepare", action="store_true", help="only make the files to load")
     parser.add_argument("--list", action="store_true", help="names of scenarios and contestants")
     parser.add_argument("--json", type=Path, default=paths.build() / "bench" / "bench.json")
     parser.add_argument("--report", type=Path, default=paths.REPOSITORY / "docs" /
@@ -58,10 +59,13 @@ def earlier(arguments):
 
 
 def measure(arguments):
-    """Runs what was asked for; the result."""
+    """Runs what was asked for; the result. None if only the files were to be made."""
     names, contestants = chosen(arguments)
     settings = Settings(not arguments.full, arguments.rounds, contestants, arguments.size,
                         len(names) < len(SCENARIOS))
+    if arguments.prepare:
+        prepare(names, SCENARIOS, settings)
+        return None
     result = {"machine": machine.describe(), "server": SERVER, "versions": versions(),
               "kind": "full" if arguments.full else "quick", "rounds": arguments.rounds,
               "scenarios": earlier(arguments)}
@@ -92,6 +96,8 @@ def main():
         result = json.loads(arguments.from_json.read_text())
     else:
         result = measure(arguments)
+        if result is None:
+            return
         say(f"wrote {arguments.json}")
     arguments.report.parent.mkdir(parents=True, exist_ok=True)
     for one in report.write(result, arguments.report):

@@ -310,6 +310,9 @@ def summary(course):
 def measured(scenarios, settings, with_group):
     """Scenarios whose rounds are taken in turn: {name: what goes into the JSON}."""
     courses = {}
+    # Free memory in large pieces; what a server is to have cached it has after round 0.
+    with contextlib.suppress(PermissionError):
+        cache.drop()
     with contextlib.ExitStack() as stack:
         for name, scenario in scenarios.items():
             files = settings.data(scenario)
@@ -321,6 +324,18 @@ def measured(scenarios, settings, with_group):
             prepare_sum(course)
         take_turns(courses, settings)
         return {name: summary(course) for name, course in courses.items()}
+
+
+def prepare(names, scenarios, settings):
+    """Makes the files of the scenarios, in all formats that they need."""
+    for name in names:
+        who = settings.contestants(scenarios[name])
+        if not who:
+            continue
+        files = settings.data(scenarios[name])
+        say(f"{name}: {files.name()}")
+        for form in sorted({CONTESTANTS[one].form for one in who if not missing(one)}):
+            data.in_form(data.made(files), form)
 
 
 def together(names, scenarios):
