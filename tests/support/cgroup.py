@@ -81,10 +81,7 @@ class Cgroup:
         if limit_bytes is None:
             return
         try:
-            self._file("limit").write_text(str(limit_bytes))
-            if self._file("swap").exists():
-                # Version 1 limits memory and swap together, version 2 swap alone.
-                self._file("swap").write_text(str(limit_bytes) if self.version == 1 else "0")
+            self.set_limit(limit_bytes)
         except OSError:
             self.remove()
             raise
@@ -92,6 +89,13 @@ class Cgroup:
     def _file(self, what):
         """The control file that goes by different names in the two versions."""
         return self.path / NAMES[self.version][what]
+
+    def set_limit(self, limit_bytes):
+        """Limits its memory, and takes swap away; once."""
+        self._file("limit").write_text(str(limit_bytes))
+        if self._file("swap").exists():
+            # Version 1 limits memory and swap together, version 2 swap alone.
+            self._file("swap").write_text(str(limit_bytes) if self.version == 1 else "0")
 
     def enter(self):
         """Puts the calling process inside."""

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 PAGE = 4096
 SUM_BLOCK = 1 << 17  # words of 8 bytes
 
@@ -87,21 +89,9 @@ def load_array_map(path):
 
 def load_llama(path, mode):
     """A GGUF file in llama.cpp; the answer depends on all weights and is had later."""
-    import xllamacpp
+    from support import llama
 
-    params = xllamacpp.CommonParams()
-    params.model.path = str(path)
-    params.load_mode = getattr(xllamacpp.llama_load_mode, "LLAMA_LOAD_MODE_" + mode)
-    params.n_ctx, params.n_parallel, params.warmup = 64, 1, False
-    server = xllamacpp.Server(params)
-
-    def answer():
-        result = server.handle_completions({"prompt": [1, 5], "max_tokens": 1, "temperature": 0,
-                                            "n_probs": 100, "ignore_eos": True})
-        tokens = result["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        return {"logprobs": numpy.array([token["logprob"] for token in tokens])}
-
-    return answer
+    return llama.loaded(path, mode)
 
 
 def load_llama_map(path):
@@ -143,7 +133,6 @@ def warm():
     """Touches memory in a throw-away process, bare, if that is asked for."""
     if os.environ.get("BENCH_WARM"):
         os.environ.pop("LD_PRELOAD", None)
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
         from support import cache
 
         cache.warm_memory(int(os.environ["BENCH_WARM"]))

@@ -46,14 +46,14 @@ class Child:
             env=environment(preload, {**QUIET, **contestant.env}),
             preexec_fn=group.enter if group else None)
         self._pending = b""
-        self.done = self.checksum = None
+        self.ready = False
 
     def fileno(self):
         """For select."""
         return self.process.stdout.fileno()
 
     def go(self):
-        """Starts the timed part."""
+        """Starts the timed part, and later the checksum."""
         self.process.stdin.write(b"go\n")
         self.process.stdin.flush()
 
@@ -80,7 +80,9 @@ class Child:
         return list(dict.fromkeys(made))
 
     def end(self, abort):
-        """Ends the process; a mount that it waits for is aborted."""
+        """Ends the process, once; a mount that it waits for is aborted."""
+        if self._stderr.closed:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         try:
@@ -104,6 +106,7 @@ class Memory:
         self._base = self._read()
         self._start = time.monotonic()
         self.samples = []
+        self.sample()
 
     def _read(self):
         """Anonymous and file memory now; None without a cgroup."""
@@ -140,8 +143,6 @@ def wait_for(children, word, timeout, tick=None):
                 first, _, rest = line.partition(" ")
                 if first == word:
                     said[child] = rest
-                elif first == "sum":
-                    child.checksum = rest
         if tick:
             tick()
         if time.monotonic() > end:
@@ -160,37 +161,51 @@ def timed(children, memory, timeout):
     return [json.loads(one) for one in said], wall
 
 
-def run(contestant, spec, mount, group=None, processes=1, warm=None, timeout=300,
-        with_stats=False):
-    """One cell: processes at once, the clock from a common start. Returns its figures. The
-    library's statistics cost time: they are for a round that does not count."""
+@contextlib.contextmanager
+def started(contestant, spec, mount, group=None, processes=1, with_stats=False):
+    """The processes of a cell, which import what they need. The library's statistics cost time:
+    they are for a round that does not count."""
     children = []
     try:
         for _ in range(processes):
             children.append(Child(contestant, spec, group, with_stats))
-        wait_for(children, "ready", 120)
-        if warm:
-            warm()
-        mount.reset()
-        memory, cpu = Memory(group), mount.cpu()
-        measured, wall = timed(children, memory, timeout)
-        seconds = measured[0]["seconds"] if processes == 1 else wall
-        result = {"seconds": seconds, "each": [one["seconds"] for one in measured],
-                  "bytes": sum(one["bytes"] for one in measured), **memory.peaks(),
-                  "cpu": sum(one["cpu"] for one in measured), "server_cpu": mount.cpu() - cpu,
-                  "server": mount.stats(), "cached": mount.cached(),
-                  "samples": memory.samples}
-        result["checksums"] = checksums(children)
-        result["decisions"] = children[0].decisions()
-        return result
+        yield children
     finally:
         for child in children:
             child.end(mount.abort)
 
 
+def run(children, mount, group=None, warm=None, timeout=300):
+    """The timed part of a cell whose processes are ready, the clock from a common start. Returns
+    its figures."""
+    if warm:
+        warm()
+    mount.reset()
+    memory, cpu = Memory(group), mount.cpu()
+    measured, wall = timed(children, memory, timeout)
+    seconds = measured[0]["seconds"] if len(children) == 1 else wall
+    result = {"seconds": seconds, "each": [one["seconds"] for one in measured],
+              "bytes": sum(one["bytes"] for one in measured), **memory.peaks(),
+              "cpu": sum(one["cpu"] for one in measured), "server_cpu": mount.cpu() - cpu,
+              "server": mount.stats(), "cached": mount.cached(),
+              "samples": memory.samples}
+    result["checksums"] = checksums(children)
+    result["decisions"] = children[0].decisions()
+    return result
+
+
+def wait_ready(children):
+    """Waits until all have imported what they need."""
+    left = [child for child in children if not child.ready]
+    if left:
+        wait_for(left, "ready", 120)
+    for child in left:
+        child.ready = True
+
+
 def checksums(children):
     """The different checksums of the children."""
-    left = [child for child in children if child.checksum is None]
-    said = wait_for(left, "sum", 120) if left else []
-    said += [child.checksum for child in children if child.checksum is not None]
+    for child in children:
+        child.go()
+    said = wait_for(children, "sum", 120)
     return sorted({one for one in map(json.loads, said) if one})

@@ -2,7 +2,7 @@
 """One cell, in its own process: child.py SPEC, a JSON object {load, paths, consume, convert}.
 
 Imports, prints "ready", waits for a line, loads and consumes, prints "done" and what it measured,
-makes the checksum, prints "sum" and that.
+waits for a line, makes the checksum, prints "sum" and that.
 """
 
 import json
@@ -92,10 +92,12 @@ def main(spec):
     sys.stdin.readline()
     if is_ceiling:
         say("done", ceiling(spec))
+        sys.stdin.readline()
         say("sum", None)
         return
     (tensors, size), measured = measure(lambda: load(spec))
     say("done", {**measured, "bytes": size})
+    sys.stdin.readline()
     say("sum", checksum(tensors() if callable(tensors) else tensors))
 
 

@@ -170,7 +170,9 @@ def reference(data, mount, spec):
         names = in_form(directory, stock.form)
         spec = {**spec, "load": stock.load,
                 "paths": [str(mount.directory / name) for name in names]}
-        sums[key] = cells.run(stock, spec, mount, timeout=600)["checksums"][0]
+        with cells.started(stock, spec, mount) as children:
+            cells.wait_ready(children)
+            sums[key] = cells.run(children, mount, timeout=600)["checksums"][0]
         kept.write_text(json.dumps(sums, indent=1) + "\n")
     return sums[key]
 

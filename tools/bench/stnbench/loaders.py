@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy
 
+from support import llama
+
 MIB = 1 << 20
 PREFETCH_THREADS, PREFETCH_BLOCK = 8, 16 * MIB
 
@@ -157,33 +159,14 @@ def diffusers(paths):
         low_cpu_mem_usage=True).state_dict()
 
 
-def llama(paths, mode):
-    """llama.cpp; the tensors are the probabilities of all tokens, which depend on all weights."""
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = str(paths[0])
-    params.load_mode = getattr(xllamacpp.llama_load_mode, "LLAMA_LOAD_MODE_" + mode)
-    params.n_ctx, params.n_parallel, params.warmup = 64, 1, False
-    server = xllamacpp.Server(params)
-
-    def answer():
-        result = server.handle_completions({"prompt": [1, 5], "max_tokens": 1, "temperature": 0,
-                                            "n_probs": 100, "ignore_eos": True})
-        tokens = result["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        return {"logprobs": numpy.array([token["logprob"] for token in tokens])}
-
-    return answer
-
-
 def llama_map(paths):
     """llama.cpp that maps its file."""
-    return llama(paths, "MMAP")
+    return llama.loaded(paths[0], "MMAP")
 
 
 def llama_read(paths):
     """llama.cpp with --no-mmap."""
-    return llama(paths, "NONE")
+    return llama.loaded(paths[0], "NONE")
 
 
 @dataclass(frozen=True)
@@ -202,7 +185,7 @@ LOADERS = {
     "numpy": Loader(for_numpy, ("safetensors.numpy",)),
     "prefetch": Loader(prefetch, ("safetensors.torch",)),
     "cattensors": Loader(cattensors, ("torch", "cattensors")),
-    "fastsafetensors": Loader(fastsafetensors, ("fastsafetensors",)),
+    "fastsafetensors": Loader(fastsafetensors, ("fastsafetensors.frameworks._torch",)),
     "runai": Loader(runai, ("runai_model_streamer",)),
     "flashpack": Loader(flashpack, ("flashpack.deserialization",)),
     "tensorizer": Loader(tensorizer, ("tensorizer",)),

@@ -43,12 +43,11 @@ def children_of(pid):
 class Mount:
     """A directory to load from; pids: whoever serves it."""
 
-    def __init__(self, directory, server=None, processes=(), cached=False):
+    def __init__(self, directory, server=None, processes=()):
         self.directory = Path(directory)
         self.server = server
         self._processes = list(processes)
         self._watches = []
-        self.keeps = cached
 
     def watch(self, files):
         """Opens the files whose page cache is looked at."""
@@ -111,7 +110,7 @@ class Mount:
 def testfs(directory, **options):
     """The tests' FUSE server."""
     with FuseServer(directory, **options) as server:
-        mount = Mount(server.mountpoint, server, cached=bool(options.get("keep_cache")))
+        mount = Mount(server.mountpoint, server)
         yield mount
         mount.unwatch()
 
