@@ -12,6 +12,7 @@
 #define CERTAIN (48 * MIB) /* a run so long is not going to stop soon */
 #define WHOLE	(8 * MIB)  /* a window so long ends with a huge page: two reads would break it up */
 #define TENSOR	(16 * MIB) /* a tensor of which so much is left is read to its end */
+#define SMALL	(8 * MIB)  /* a mapping that is read as a whole */
 #define SWEEP	3	   /* first touches of tensors one behind the other: more will follow */
 #define SWEPT	8	   /* such touches: all will follow */
 #define BEGUN	24	   /* first touches of tensors in any order: all will follow */
@@ -225,10 +226,10 @@ static void sweep_on(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_pl
 	plan->ahead_to = stn_max(plan->ahead_to, ahead->sweep_to);
 }
 
-/* The rest, once the runs have covered most of the mapping. */
+/* The rest, once the runs have covered most of the mapping, or at once if that is little. */
 static void ask_for_the_rest(struct stn_ahead *ahead, struct stn_ahead_plan *plan)
 {
-	if (!ahead->all && ahead->covered >= ahead->size / 5 * 3)
+	if (!ahead->all && (ahead->size <= SMALL || ahead->covered >= ahead->size / 5 * 3))
 		ask_for_all(ahead, plan);
 }
 

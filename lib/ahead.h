@@ -20,6 +20,8 @@
  * everything. So that this does not take a round trip for each, the first touch of a tensor of a
  * file has the heads of the next seven read along with it, once, which are kept back as markers.
  *
+ * A mapping of at most 8 MiB is read as a whole when anything but its header is touched.
+ *
  * Confined, nothing is read beyond the tensor that is gone into, where it is known where they are.
  */
 #ifndef STN_AHEAD_H

@@ -12,9 +12,6 @@
 #include "sys.h"
 #include "tensors.h"
 
-#ifndef BLOCKS
-#define BLOCKS 4u
-#endif
 #define LOOK_CLOSELY ((uint64_t)1 << 30)   /* with less memory left look at it for every read */
 #define HEADER_MOST  ((uint64_t)100 << 20) /* safetensors' own limit */
 #define TRIES	     3			   /* reads of a block before it is read unit by unit */
@@ -80,8 +77,24 @@ static void find_piece(const struct stn_lazy *lazy, enum stn_unit state, uint32_
 	*count = end - *first;
 	if (state == STN_UNIT_WANTED && *first % STN_LAZY_UNITS == 0 && *count == STN_LAZY_UNITS &&
 	    is_wanted_whole(lazy, *first))
-		while (*count < BLOCKS * STN_LAZY_UNITS && is_wanted_whole(lazy, *first + *count))
+		while (*count * STN_AHEAD_UNIT + STN_LAZY_BLOCK <= stn_config.block &&
+		       is_wanted_whole(lazy, *first + *count))
 			*count += STN_LAZY_UNITS;
+}
+
+/* Takes staging blocks for a piece, which is cut short if they are not to be had. */
+static char *take_blocks(struct stn_lazy_engine *engine, const struct stn_lazy *lazy,
+			 uint32_t first, uint32_t *count)
+{
+	bool whole = *count >= STN_LAZY_UNITS &&
+		     stn_lazy_bytes(lazy, first, *count) == *count * STN_AHEAD_UNIT;
+	char *block = stn_staging_take(&engine->staging, lazy->plan.huge && whole,
+				       stn_lazy_blocks(*count));
+
+	if (block || *count <= STN_LAZY_UNITS)
+		return block;
+	*count = STN_LAZY_UNITS;
+	return stn_staging_take(&engine->staging, lazy->plan.huge && whole, 1);
 }
 
 /* Cuts a read of units in a state off a mapping. */
@@ -90,13 +103,9 @@ static bool cut_read(struct stn_lazy_engine *engine, struct stn_lazy *lazy, enum
 {
 	uint32_t first, count;
 	char *block;
-	bool whole;
 
 	find_piece(lazy, state, &first, &count);
-	whole = count >= STN_LAZY_UNITS &&
-		stn_lazy_bytes(lazy, first, count) == count * STN_AHEAD_UNIT;
-	block = stn_staging_take(&engine->staging, lazy->plan.huge && whole,
-				 stn_lazy_blocks(count));
+	block = take_blocks(engine, lazy, first, &count);
 	if (!block)
 		return false;
 	stn_lazy_turn(lazy, first, count, STN_UNIT_QUEUED, STN_UNIT_AWAITED);
