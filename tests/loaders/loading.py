@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the loader programs on a mount and looks at what the library and the server say."""
 
+import shutil
+
 import ways
 from support.run import mapped
 
@@ -36,3 +38,13 @@ def read_once(counters, path, size, copies=1, slack=0.02):
     assert file["distinct_bytes"] >= size * (1 - slack), file
     assert size * (copies - slack) <= file["bytes"] <= size * (copies + slack), file
     assert counters["buffered_bytes"] <= slack * size, counters
+
+
+def beside(server, directory):
+    """Fills a directory with links to the models of a mount, and copies of what is no model: where
+    the page cache hangs programs can read only models."""
+    for file in server.source.iterdir():
+        if file.suffix == ".safetensors":
+            (directory / file.name).symlink_to(server.mountpoint / file.name)
+        else:
+            shutil.copy(file, directory)

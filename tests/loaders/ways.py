@@ -286,9 +286,9 @@ class Truth:
     """What programs print without the library, of files on the disk; each is run once."""
 
     def __init__(self):
-        self._way = Way("bare", preload=False)
+        self.way = Way("bare", preload=False)
         self._known = {}
-        self._room = self._way.room()
+        self._room = self.way.room()
 
     def of(self, name, *arguments, server=None, room=None, fresh=False):
         """The JSON that a program prints with these arguments; those below the mount of server and
@@ -301,9 +301,9 @@ class Truth:
             argv = [argument.replace(place, other) for argument in argv]
         key = (name, *argv, fresh)
         if key not in self._known:
-            self._known[key], _ = self._way.load(name, *argv, fresh=fresh)
+            self._known[key], _ = self.way.load(name, *argv, fresh=fresh)
         return self._known[key]
 
     def close(self):
         """Ends what it has started."""
-        self._way.close()
+        self.way.close()
