@@ -20,11 +20,6 @@ def same(way, truth, server, name, *arguments, room=None, fresh=False, **options
     return under, result, counters
 
 
-def decision(line):
-    """The name of the decision of a stats line, such as "declined:reread"."""
-    return line["decision"] + (":" + line["reason"] if line["reason"] else "")
-
-
 def modes(result, path):
     """How each mapping of a file was filled, in order: "lazy", "eager", "peek" for the header only,
     the decision where it is the kernel's. The path is the file's own, without links."""

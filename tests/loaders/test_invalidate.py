@@ -11,8 +11,9 @@ TORCH = ("header", "write")
 SECONDS = 40
 
 # What is mounted, the program, its arguments below the mount, the maps of each file, and whether it
-# is started anew. Not here: what the manual says is read through the page cache (files opened again
-# and again, children of a lazily filled parent, safetensors.numpy beside torch without userfaultfd).
+# is started anew. Not here: what the manual says is read through the page cache (files that are
+# opened again and again, children of a lazily filled parent, safetensors.numpy beside torch without
+# userfaultfd).
 LOADERS = {
     "load_file": ("mixed", ["load_file.py", "mixed.safetensors"], TORCH, False),
     "safe_open": ("mixed", ["safe_open_all.py", "mixed.safetensors"], TORCH, False),

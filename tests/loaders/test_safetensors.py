@@ -40,8 +40,8 @@ def test_whole_file_numpy(way, truth, mounted):
 
 
 def test_whole_file_numpy_with_torch(way, truth, mounted):
-    """safetensors.numpy in a process that has torch: the same map looks like one for the header, and
-    where it is filled for the header only the data come through page faults."""
+    """safetensors.numpy in a process that has torch: the map looks like one for the header, and
+    where it is filled for the header only, the data come through page faults."""
     server = mounted("eight", delay_ms=2)
     path = server.mountpoint / "part-0.safetensors"
     program = ["load_file_numpy.py", path, "torch"]

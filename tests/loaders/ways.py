@@ -115,7 +115,6 @@ class Warm:
 
     process: subprocess.Popen
     directory: Path
-    variables: dict
     ids: tuple
 
     def _answer(self, timeout):
@@ -245,7 +244,7 @@ class Way:
                     argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, bufsize=0,
                     env=variables, start_new_session=True,
                     preexec_fn=running.before_exec(ids=ids, also=self._before))
-            self._warm = Warm(process, directory, variables, ids).start()
+            self._warm = Warm(process, directory, ids).start()
         return self._warm
 
     def modes(self, *maps):

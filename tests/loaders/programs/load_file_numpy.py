@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""load_file_numpy.py FILE [torch]: safetensors.numpy.load_file; checksums of all tensors. With torch
-in a process that has imported that."""
+"""load_file_numpy.py FILE [torch]: safetensors.numpy.load_file; checksums of all tensors. torch: in
+a process that has imported that."""
 
 import sys
 
