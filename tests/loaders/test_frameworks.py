@@ -6,7 +6,8 @@ import shutil
 
 import data
 import pytest
-from loading import modes, read_once, same
+from loading import MIB, modes, read_once, same
+from support.run import mapped
 
 SHARDS = 5
 TORCH = ("header", "write")
@@ -36,6 +37,14 @@ def hub_cache(llama, tmp_path_factory):
 def shards_of(directory):
     """The shards of a model, sorted."""
     return sorted(directory.glob("*.safetensors"))
+
+
+def at_most_twice(result, counters, directory):
+    """Asserts that every shard was read twice at most, but for what was under way when that was
+    reached, a block of 2 MiB of each, and for headers, of which each map reads its own."""
+    total = sum(shard.stat().st_size for shard in shards_of(directory))
+    headers = len(mapped(result.stats)) * MIB // 8
+    assert counters["direct_bytes"] <= 2 * total + SHARDS * 2 * MIB + headers
 
 
 def test_from_pretrained(way, truth, mounted, llama):
@@ -82,8 +91,7 @@ def test_accelerate_dispatch(way, truth, mounted, llama, room):
         assert modes(result, server.mountpoint / shard.name)[:2] == way.modes(*TORCH), shard.name
         most = 2.05 if way.copies(*TORCH) == 1 else 3.05
         assert counters["files"][shard.name]["bytes"] <= most * shard.stat().st_size
-    total = sum(shard.stat().st_size for shard in shards_of(llama))
-    assert counters["direct_bytes"] <= 2.05 * total
+    at_most_twice(result, counters, llama)
 
 
 def test_accelerate_disk_offload(way, truth, mounted, llama):
@@ -93,5 +101,4 @@ def test_accelerate_disk_offload(way, truth, mounted, llama):
     index = json.loads((llama / "model.safetensors.index.json").read_text())["weight_map"]
     for shard in set(index.values()):
         assert modes(result, server.mountpoint / shard)[:2] == way.modes(*TORCH), shard
-    total = sum(shard.stat().st_size for shard in shards_of(llama))
-    assert counters["direct_bytes"] <= 2.05 * total
+    at_most_twice(result, counters, llama)
