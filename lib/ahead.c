@@ -4,13 +4,17 @@
 #include <string.h>
 
 #include "page.h"
+#include "tensors.h"
 
 #define MIB	((uint64_t)1 << 20)
 #define NEAR	MIB	   /* a touch so close to a run carries it on */
 #define DEMAND	MIB	   /* read at once when a run is carried on */
 #define CERTAIN (48 * MIB) /* a run so long is not going to stop soon */
 #define WHOLE	(8 * MIB)  /* a window so long ends with a huge page: two reads would break it up */
-#define SWEEP	8	   /* tensors touched one after the other, and nothing else meanwhile */
+#define TENSOR	(16 * MIB) /* a tensor of which so much is left is read to its end */
+#define SWEEP	3	   /* first touches of tensors one behind the other: more will follow */
+#define SWEPT	8	   /* such touches: all will follow */
+#define BEGUN	24	   /* first touches of tensors in any order: all will follow */
 #define NOWHERE UINT64_MAX
 
 void stn_ahead_start(struct stn_ahead *ahead, uint64_t size)
@@ -74,6 +78,17 @@ static struct stn_run *replace(struct stn_ahead *ahead)
 	return oldest;
 }
 
+/* Where the tensor ends, to the unit, that a byte lies in; the end of the mapping if that is not
+ * known. */
+static uint64_t end_of_tensor(const struct stn_ahead *ahead, uint64_t offset)
+{
+	uint64_t next = UINT64_MAX / STN_AHEAD_UNIT - 1;
+
+	if (ahead->tensors)
+		next = stn_tensors_next(ahead->tensors, (uint32_t)(offset / STN_AHEAD_UNIT));
+	return stn_min((next + 1) * STN_AHEAD_UNIT, ahead->size);
+}
+
 static void begin(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_plan *plan)
 {
 	struct stn_run *run = replace(ahead);
@@ -90,6 +105,7 @@ static void begin(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_plan 
 	};
 	plan->from = unit;
 	plan->to = end;
+	ahead->covered += end - unit;
 }
 
 static void go_forwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t unit,
@@ -97,16 +113,21 @@ static void go_forwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t u
 {
 	uint64_t length = unit + STN_AHEAD_UNIT - run->first;
 	uint64_t share = window(length), end = unit + share;
+	uint64_t limit = end_of_tensor(ahead, run->first);
+	bool inside = ahead->tensors && limit > unit + STN_AHEAD_UNIT;
 
 	if (share >= WHOLE)
 		end = stn_round_up(end, 2 * MIB);
+	if (inside)
+		end = limit - run->first <= TENSOR ? limit : stn_min(end, limit);
 	end = stn_min(end, ahead->size);
 	plan->from = unit;
 	plan->to =
 		stn_min(stn_max(unit + STN_AHEAD_UNIT, stn_min(unit + DEMAND, end)), ahead->size);
 	plan->ahead_from = stn_max(run->high, plan->to);
 	plan->ahead_to = stn_max(end, plan->ahead_from);
-	if (plan->ahead_to > plan->ahead_from)
+	/* There is nothing to follow at the end of the tensor. */
+	if (plan->ahead_to > plan->ahead_from && !(inside && end == limit))
 		plan->marker = plan->ahead_from;
 	run->high = plan->ahead_to;
 }
@@ -128,13 +149,8 @@ static void go_backwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t 
 	run->low = plan->ahead_from;
 }
 
-/* Everything, once the runs have covered three fifths of it, or a sweep goes through it. */
-static void ask_for_the_rest(struct stn_ahead *ahead, struct stn_ahead_plan *plan)
+static void ask_for_all(struct stn_ahead *ahead, struct stn_ahead_plan *plan)
 {
-	bool swept = ahead->tensors && ahead->sweep >= SWEEP;
-
-	if (ahead->all || (!swept && ahead->covered < ahead->size / 5 * 3))
-		return;
 	ahead->all = true;
 	plan->ahead_from = 0;
 	plan->ahead_to = ahead->size;
@@ -143,23 +159,58 @@ static void ask_for_the_rest(struct stn_ahead *ahead, struct stn_ahead_plan *pla
 		ahead->runs[i].marker = NOWHERE;
 }
 
-void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_plan *plan)
+/* Notes the first touch of a tensor. */
+static void note_sweep(struct stn_ahead *ahead, uint64_t unit)
 {
-	uint64_t unit = offset - offset % STN_AHEAD_UNIT;
-	struct stn_run *run = ahead->random ? NULL : find(ahead, unit);
+	uint64_t behind = stn_max(ahead->begun_at, minus(ahead->sweep_to, STN_AHEAD_UNIT));
+	uint32_t next = stn_tensors_next(ahead->tensors, (uint32_t)(behind / STN_AHEAD_UNIT));
+	bool on = ahead->sweep && unit > ahead->begun_at && unit <= next * STN_AHEAD_UNIT;
 
-	*plan = (struct stn_ahead_plan){.marker = NOWHERE};
-	ahead->touches++;
-	if (!run) {
-		begin(ahead, unit, plan);
-		ahead->covered += plan->to - plan->from;
-		ahead->sweep = unit > ahead->lone_at ? ahead->sweep + 1 : 1;
-		ahead->lone_at = unit;
-		if (!ahead->random)
-			ask_for_the_rest(ahead, plan);
+	ahead->begun++;
+	ahead->begun_at = unit;
+	ahead->sweep = on ? ahead->sweep + 1 : 1;
+	if (on)
+		return;
+	ahead->sweep_from = unit;
+	ahead->sweep_to = unit + STN_AHEAD_UNIT;
+}
+
+/* What a touch asks for as part of a sweep, if it is one; any other touch ends a sweep. */
+static void sweep_on(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_plan *plan)
+{
+	uint64_t end = end_of_tensor(ahead, unit), length;
+
+	if (!ahead->tensors ||
+	    !stn_tensors_begins(ahead->tensors, (uint32_t)(unit / STN_AHEAD_UNIT))) {
+		ahead->sweep = ahead->begun = 0;
 		return;
 	}
-	ahead->sweep = 0;
+	/* Of one that its first touch reads nobody sees whether it is used. */
+	if (end <= unit + 2 * STN_AHEAD_UNIT)
+		return;
+	note_sweep(ahead, unit);
+	length = end - ahead->sweep_from;
+	if (ahead->all || (ahead->sweep < SWEEP && ahead->begun < BEGUN))
+		return;
+	if (ahead->sweep >= SWEPT || ahead->begun >= BEGUN || length >= CERTAIN) {
+		ask_for_all(ahead, plan);
+		return;
+	}
+	ahead->sweep_to = stn_min(end + length, ahead->size);
+	plan->ahead_from = ahead->sweep_from;
+	plan->ahead_to = stn_max(plan->ahead_to, ahead->sweep_to);
+}
+
+/* The rest, once the runs have covered most of the mapping. */
+static void ask_for_the_rest(struct stn_ahead *ahead, struct stn_ahead_plan *plan)
+{
+	if (!ahead->all && ahead->covered >= ahead->size / 5 * 3)
+		ask_for_all(ahead, plan);
+}
+
+static void carry_on(struct stn_ahead *ahead, struct stn_run *run, uint64_t unit,
+		     struct stn_ahead_plan *plan)
+{
 	run->used_at = ahead->touches;
 	if (run->high - run->low <= STN_AHEAD_UNIT)
 		run->backwards = unit < run->at;
@@ -170,6 +221,22 @@ void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_
 		go_forwards(ahead, run, unit, plan);
 	run->at = unit;
 	run->marker = plan->marker;
+}
+
+void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_plan *plan)
+{
+	uint64_t unit = offset - offset % STN_AHEAD_UNIT;
+	struct stn_run *run = ahead->random ? NULL : find(ahead, unit);
+
+	*plan = (struct stn_ahead_plan){.marker = NOWHERE};
+	ahead->touches++;
+	if (!run)
+		begin(ahead, unit, plan);
+	else
+		carry_on(ahead, run, unit, plan);
+	if (ahead->random)
+		return;
+	sweep_on(ahead, unit, plan);
 	ask_for_the_rest(ahead, plan);
 }
 

@@ -7,18 +7,25 @@
  * each tensor once): it reads one unit. A touch that carries on where an earlier one led makes the
  * two a run; it reads a megabyte and, ahead of that, a share of the length that the run has proven:
  * a quarter of it or a little more, so that a program which takes half of every tensor reads little
- * of the other half. From 48 MiB on it is as much again as the run is long, which soon is
- * everything from here on. Part of what is read ahead is kept back, the marker: the touch of it
- * says that the program follows, and the next window is read while it works on this one. Runs go
- * backwards too. Several go on at once, for several threads. When the runs have covered most of the
- * mapping, in whatever order, the rest is read. So it is after a sweep: a loader that makes all
- * tensors of a file before any is used touches each once, one after the other.
+ * of the other half. A run that has not left the tensor in which it began is read to its end at
+ * most, and to its end at once if that is near. From 48 MiB on it is as much again as the run is
+ * long, which soon is everything from here on. Part of what is read ahead is kept back, the marker:
+ * the touch of it says that the program follows, and the next window is read while it works on this
+ * one. Runs go backwards too. Several go on at once, for several threads. When the runs have
+ * covered most of the mapping, in whatever order, the rest is read.
+ *
+ * A sweep is first touches of tensors of which none is gone into: a loader that makes all tensors
+ * of a file before any is used. After three that lie one behind the other what they lie in is read
+ * and as much again beyond, after eight such touches, or 48 MiB, or two dozen tensors in any order,
+ * everything.
  */
 #ifndef STN_AHEAD_H
 #define STN_AHEAD_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+struct stn_tensors;
 
 #define STN_AHEAD_UNIT                                                                             \
 	((uint64_t)64 << 10) /* the least that is read: bytes, and their alignment                 \
@@ -38,14 +45,16 @@ struct stn_run {
 };
 
 struct stn_ahead {
-	uint64_t size;	  /* bytes of the mapping */
-	uint64_t covered; /* bytes that the runs have gone through */
-	uint64_t touches; /* counts */
-	uint64_t lone_at; /* the last touch that began a run */
-	uint32_t sweep;	  /* such touches in a row, each behind the one before */
-	bool tensors;	  /* the file has a header that says where its tensors are */
-	bool random;	  /* the program said that it goes about at random */
-	bool all;	  /* everything has been asked for */
+	uint64_t size;		       /* bytes of the mapping */
+	uint64_t covered;	       /* bytes that the runs have gone through */
+	uint64_t touches;	       /* counts */
+	uint64_t sweep_from, sweep_to; /* what the sweep lies in, and has had read */
+	uint64_t begun_at;	       /* the last first touch of a tensor */
+	uint32_t sweep; /* such touches in a row, each of the tensor behind the one before */
+	uint32_t begun; /* such touches in a row, in any order */
+	const struct stn_tensors *tensors; /* where tensors begin, by the caller; NULL: unknown */
+	bool random;			   /* the program said that it goes about at random */
+	bool all;			   /* everything has been asked for */
 	struct stn_run runs[STN_AHEAD_RUNS];
 };
 

@@ -9,12 +9,15 @@
 #include "sys.h"
 #include "text.h"
 
+bool stn_engagement_may_be_lazy(const struct stn_engagement *e)
+{
+	return !e->not_lazy && !stn_lazy_will_be_locked() &&
+	       stn_policy_suits_lazy(&e->facts, STN_LAZY_FULL);
+}
+
 bool stn_engagement_suits_lazy(const struct stn_engagement *e)
 {
-	if (e->not_lazy || stn_lazy_will_be_locked() ||
-	    !stn_policy_suits_lazy(&e->facts, STN_LAZY_FULL))
-		return false;
-	return stn_policy_suits_lazy(&e->facts, stn_lazy_probe());
+	return stn_engagement_may_be_lazy(e) && stn_policy_suits_lazy(&e->facts, stn_lazy_probe());
 }
 
 static void plan_lazy(const struct stn_engagement *e, struct stn_lazy_plan *plan)

@@ -60,6 +60,9 @@ int stn_engagement_fill(struct stn_engagement *e, uint64_t offset, uint64_t leng
 /* True if the file's page cache is to be dropped. Pure. */
 bool stn_engagement_drops_cache(const struct stn_engagement *e);
 
+/* True if the mapping would be filled lazily with the best kind of userfaultfd. */
+bool stn_engagement_may_be_lazy(const struct stn_engagement *e);
+
 /* True if the mapping may be filled lazily. May take a thread of the pool. */
 bool stn_engagement_suits_lazy(const struct stn_engagement *e);
 

@@ -23,12 +23,6 @@ struct setup {
 	int result;
 };
 
-/* A look at what the kernel offers. */
-struct probe {
-	struct stn_call call;
-	int kind;
-};
-
 static _Atomic int known_kind;
 static _Atomic uint32_t live;
 
@@ -37,29 +31,38 @@ enum stn_lazy_kind stn_lazy_kind(void)
 	return (enum stn_lazy_kind)atomic_load_explicit(&known_kind, memory_order_relaxed);
 }
 
-static void run_probe(struct stn_call *call)
+void stn_lazy_probe_here(void)
 {
-	struct probe *probe = (struct probe *)(void *)call;
 	bool user_only;
-	int fd = stn_uffd_open(&user_only);
+	int fd;
 
-	probe->kind = fd < 0 ? STN_LAZY_NONE : user_only ? STN_LAZY_USER_ONLY : STN_LAZY_FULL;
+	if (stn_lazy_kind() != STN_LAZY_UNKNOWN)
+		return;
+	fd = stn_uffd_open(&user_only);
+	atomic_store(&known_kind, fd < 0      ? STN_LAZY_NONE
+				  : user_only ? STN_LAZY_USER_ONLY
+					      : STN_LAZY_FULL);
 	if (fd >= 0)
 		stn_sys_close(fd);
 }
 
+static void run_probe(struct stn_call *call)
+{
+	(void)call;
+	stn_lazy_probe_here();
+}
+
 enum stn_lazy_kind stn_lazy_probe(void)
 {
-	struct probe *probe;
+	struct stn_call *call;
 
 	if (stn_lazy_kind() != STN_LAZY_UNKNOWN)
 		return stn_lazy_kind();
-	probe = stn_call_make(sizeof(*probe), run_probe);
-	if (!probe)
+	call = stn_call_make(sizeof(*call), run_probe);
+	if (!call)
 		return STN_LAZY_UNKNOWN;
-	if (stn_pool_run(&probe->call.job, 1, stn_config.timeout, NULL) == 0)
-		atomic_store(&known_kind, probe->kind);
-	stn_job_put(&probe->call.job);
+	stn_pool_run(&call->job, 1, stn_config.timeout, NULL);
+	stn_job_put(&call->job);
 	return stn_lazy_kind();
 }
 

@@ -45,6 +45,9 @@ enum stn_lazy_kind stn_lazy_kind(void);
 /* Finds it out, on a thread of the pool. No lock held. */
 enum stn_lazy_kind stn_lazy_probe(void);
 
+/* The same for a caller that is such a thread. */
+void stn_lazy_probe_here(void);
+
 /*
  * Has the holes of an area served from now on. 0 with *id set, to be put into the area's records
  * (region.h) before anybody can touch it; or -errno, and the area is plain memory. No lock held.

@@ -16,6 +16,7 @@
 #define STN_LAZY_KEPT	  32u  /* pieces of a mapping that are read and kept back */
 #define STN_LAZY_ACCESSES 16u  /* parts of a mapping with another access that are remembered */
 #define STN_LAZY_BLOCK	  ((uint64_t)STN_STAGING_BLOCK)
+#define STN_LAZY_UNITS	  ((uint32_t)(STN_LAZY_BLOCK / STN_AHEAD_UNIT)) /* of a block */
 
 /* The state of one unit (STN_AHEAD_UNIT bytes) of a mapping. */
 enum stn_unit {
@@ -145,6 +146,12 @@ static inline uint64_t stn_lazy_bytes(const struct stn_lazy *lazy, uint32_t firs
 	uint64_t from = first * STN_AHEAD_UNIT, to = from + count * STN_AHEAD_UNIT;
 
 	return stn_min(to, lazy->plan.length) - from;
+}
+
+/* The staging blocks that so many units take. */
+static inline unsigned stn_lazy_blocks(uint32_t count)
+{
+	return (count + STN_LAZY_UNITS - 1) / STN_LAZY_UNITS;
 }
 
 /* Cuts off the next read of any mapping, the urgent ones first. Fills the step. */

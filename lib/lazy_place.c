@@ -247,7 +247,7 @@ void stn_lazy_place(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		now = give(lazy, piece->first, piece->count) ? STN_UNIT_PRESENT : STN_UNIT_LOST;
 	}
 	mask = stn_lock_enter(&process->pool_lock);
-	stn_staging_put(&engine->staging, piece->block);
+	stn_staging_put(&engine->staging, piece->block, stn_lazy_blocks(piece->count));
 	stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_PLACING, now);
 	stn_lazy_tell(engine, lazy);
 	stn_lock_leave(&process->pool_lock, mask);

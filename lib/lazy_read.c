@@ -10,12 +10,15 @@
 #include "region.h"
 #include "source.h"
 #include "sys.h"
+#include "tensors.h"
 
-#define UNITS_PER_BLOCK (uint32_t)(STN_LAZY_BLOCK / STN_AHEAD_UNIT)
-#define LOOK_CLOSELY	((uint64_t)1 << 30)   /* with less memory left look at it for every read */
-#define HEADER_MOST	((uint64_t)100 << 20) /* safetensors' own limit */
-#define TRIES		3		      /* reads of a block before it is read unit by unit */
-#define FAILURES	32		      /* units that may fail before a file is given up */
+#ifndef BLOCKS
+#define BLOCKS 4u
+#endif
+#define LOOK_CLOSELY ((uint64_t)1 << 30)   /* with less memory left look at it for every read */
+#define HEADER_MOST  ((uint64_t)100 << 20) /* safetensors' own limit */
+#define TRIES	     3			   /* reads of a block before it is read unit by unit */
+#define FAILURES     32			   /* units that may fail before a file is given up */
 
 /* The first unit in a state, from where the last read began. lazy->units if there is none. */
 static uint32_t find_unit(const struct stn_lazy *lazy, enum stn_unit state)
@@ -32,13 +35,27 @@ static uint32_t find_unit(const struct stn_lazy *lazy, enum stn_unit state)
 static void widen(const struct stn_lazy *lazy, enum stn_unit one, enum stn_unit other,
 		  uint32_t *first, uint32_t *end)
 {
-	uint32_t start = *first - *first % UNITS_PER_BLOCK, limit = start + UNITS_PER_BLOCK;
+	uint32_t start = *first - *first % STN_LAZY_UNITS, limit = start + STN_LAZY_UNITS;
 
 	while (*first > start && (lazy->unit[*first - 1] == one || lazy->unit[*first - 1] == other))
 		--*first;
 	while (*end < limit && *end < lazy->units &&
 	       (lazy->unit[*end] == one || lazy->unit[*end] == other))
 		++*end;
+}
+
+/* True if a whole block of units waits to be read, and none of them is a marker. */
+static bool is_wanted_whole(const struct stn_lazy *lazy, uint32_t first)
+{
+	uint64_t from = first * STN_AHEAD_UNIT;
+
+	if (first + STN_LAZY_UNITS > lazy->units ||
+	    stn_ahead_marked(&lazy->ahead, from, from + STN_LAZY_BLOCK))
+		return false;
+	for (uint32_t i = first; i < first + STN_LAZY_UNITS; i++)
+		if (lazy->unit[i] != STN_UNIT_WANTED)
+			return false;
+	return true;
 }
 
 /* The units to read together with one that is asked for, of the same block: as many as will be read
@@ -61,6 +78,10 @@ static void find_piece(const struct stn_lazy *lazy, enum stn_unit state, uint32_
 		}
 	}
 	*count = end - *first;
+	if (state == STN_UNIT_WANTED && *first % STN_LAZY_UNITS == 0 && *count == STN_LAZY_UNITS &&
+	    is_wanted_whole(lazy, *first))
+		while (*count < BLOCKS * STN_LAZY_UNITS && is_wanted_whole(lazy, *first + *count))
+			*count += STN_LAZY_UNITS;
 }
 
 /* Cuts a read of units in a state off a mapping. */
@@ -72,8 +93,10 @@ static bool cut_read(struct stn_lazy_engine *engine, struct stn_lazy *lazy, enum
 	bool whole;
 
 	find_piece(lazy, state, &first, &count);
-	whole = count == UNITS_PER_BLOCK && stn_lazy_bytes(lazy, first, count) == STN_LAZY_BLOCK;
-	block = stn_staging_take(&engine->staging, lazy->plan.huge && whole);
+	whole = count >= STN_LAZY_UNITS &&
+		stn_lazy_bytes(lazy, first, count) == count * STN_AHEAD_UNIT;
+	block = stn_staging_take(&engine->staging, lazy->plan.huge && whole,
+				 stn_lazy_blocks(count));
 	if (!block)
 		return false;
 	stn_lazy_turn(lazy, first, count, STN_UNIT_QUEUED, STN_UNIT_AWAITED);
@@ -195,6 +218,25 @@ static uint64_t header_length(const struct stn_lazy *lazy, const char *block)
 		       : 0;
 }
 
+/* Takes over what a piece has of the header. No lock held. */
+static void scan_header(const struct stn_lazy *lazy, const struct stn_lazy_piece *piece)
+{
+	uint64_t from = piece->first * STN_AHEAD_UNIT, skip = piece->first ? 0 : 8;
+	uint64_t end = from + stn_lazy_bytes(lazy, piece->first, piece->count);
+	struct stn_model *model = lazy->plan.model;
+	struct stn_tensors *tensors = NULL;
+	uint64_t header;
+
+	if (lazy->plan.offset || end < from + skip)
+		return;
+	header = piece->first ? atomic_load(&model->header) : header_length(lazy, piece->block);
+	if (header > from + skip)
+		tensors = stn_tensors_make(model, lazy->plan.record.identity.size);
+	if (tensors)
+		stn_tensors_scan(tensors, piece->block + skip, stn_min(end, header) - from - skip,
+				 header);
+}
+
 /* After the start of the file has been read: asks for the rest of its header. Pool lock held. */
 static void follow_header(struct stn_lazy *lazy, uint32_t first, const char *block)
 {
@@ -231,9 +273,11 @@ static void finish(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		   const struct stn_lazy_piece *piece)
 {
 	struct stn_process *process = stn_process_peek();
-	uint64_t mask = stn_lock_enter(&process->pool_lock);
 	bool awaited, wanted, keep, place;
+	uint64_t mask;
 
+	scan_header(lazy, piece);
+	mask = stn_lock_enter(&process->pool_lock);
 	lazy->read_bytes += stn_lazy_bytes(lazy, piece->first, piece->count);
 	follow_header(lazy, piece->first, piece->block);
 	awaited = stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_AWAITED,
@@ -245,7 +289,7 @@ static void finish(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_READING,
 		      keep ? STN_UNIT_KEPT : STN_UNIT_PLACING);
 	if (!wanted)
-		stn_staging_put(&engine->staging, piece->block);
+		stn_staging_put(&engine->staging, piece->block, stn_lazy_blocks(piece->count));
 	stn_lock_leave(&process->pool_lock, mask);
 	if (place)
 		stn_lazy_place(engine, lazy, piece);
@@ -266,7 +310,7 @@ static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		uint64_t bytes = stn_lazy_bytes(lazy, one.first, 1), mask;
 
 		mask = stn_lock_enter(&process->pool_lock);
-		one.block = stn_staging_take(&engine->staging, false);
+		one.block = stn_staging_take(&engine->staging, false, 1);
 		stn_lock_leave(&process->pool_lock, mask);
 		if (one.block && read_range(lazy, one.block, one.first * STN_AHEAD_UNIT, bytes,
 					    1) == (ssize_t)bytes) {
@@ -274,7 +318,7 @@ static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 			continue;
 		}
 		mask = stn_lock_enter(&process->pool_lock);
-		stn_staging_put(&engine->staging, one.block);
+		stn_staging_put(&engine->staging, one.block, 1);
 		bad = ++lazy->failures > FAILURES;
 		first = !lazy->failed_at;
 		if (first)
@@ -343,7 +387,7 @@ void stn_lazy_run_read(struct stn_lazy_engine *engine, struct stn_step *step)
 		return;
 	}
 	mask = stn_lock_enter(&process->pool_lock);
-	stn_staging_put(&engine->staging, piece.block);
+	stn_staging_put(&engine->staging, piece.block, stn_lazy_blocks(piece.count));
 	stn_lock_leave(&process->pool_lock, mask);
 	if (rc == -EIO)
 		read_units(engine, lazy, &piece);

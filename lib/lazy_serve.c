@@ -11,6 +11,7 @@
 #include "process.h"
 #include "region.h"
 #include "sys.h"
+#include "tensors.h"
 #include "uffd.h"
 
 #define BELL	   UINT64_MAX /* what epoll says of the bell */
@@ -102,7 +103,7 @@ static void look_ahead(struct stn_lazy *lazy, uint64_t offset)
 {
 	struct stn_ahead_plan plan;
 
-	lazy->ahead.tensors = atomic_load(&lazy->plan.model->header) != 0;
+	lazy->ahead.tensors = lazy->plan.offset ? NULL : stn_tensors_find(lazy->plan.model);
 	stn_ahead_touch(&lazy->ahead, offset, &plan);
 	turn_range(lazy, plan.from, plan.to, STN_UNIT_EMPTY, STN_UNIT_QUEUED);
 	turn_range(lazy, plan.from, plan.to, STN_UNIT_WANTED, STN_UNIT_QUEUED);

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 struct statx;
+struct stn_tensors;
 
 /* Which file, which version of it. */
 struct stn_identity {
@@ -33,7 +34,8 @@ struct stn_model {
 	_Atomic uint64_t
 		delivered; /* bytes of that version handed to the program, header peeks apart */
 	_Atomic uint64_t header; /* bytes of its safetensors header with its length, 0 = unknown */
-	_Atomic uint64_t file_system; /* f_type, 0 = not asked yet */
+	struct stn_tensors *_Atomic tensors; /* where they begin: tensors.h; NULL = never known */
+	_Atomic uint64_t file_system;	     /* f_type, 0 = not asked yet */
 	struct stn_model_reads {
 		_Atomic uint64_t requests, bytes, time; /* served and not in the journal yet; ns */
 		_Atomic uint64_t direct_bytes, buffered_bytes; /* read for that */

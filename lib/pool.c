@@ -54,14 +54,20 @@ static unsigned threads_left(const struct stn_process *process, const struct stn
 	return threads > others ? threads - others : 1;
 }
 
-/* True if threads of fills are there, perhaps lingering: then short calls are likely to follow too.
- */
-static bool is_reading(const struct stn_process *process)
+/* True if the lazy crew has threads: the process is not alone anyway. Pool lock held. */
+static bool is_serving(const struct stn_process *process)
+{
+	return process->lazy_crew && process->lazy_crew->alive;
+}
+
+/* True if other threads of ours are there, perhaps lingering: then short calls are likely to follow
+ * too. */
+static bool is_busy(const struct stn_process *process)
 {
 	for (unsigned i = 1; i < STN_CREWS; i++)
 		if (process->crews[i] && process->crews[i]->alive)
 			return true;
-	return false;
+	return is_serving(process);
 }
 
 int stn_pool_submit(struct stn_process *process, struct stn_job *job, unsigned threads)
@@ -76,7 +82,7 @@ int stn_pool_submit(struct stn_process *process, struct stn_job *job, unsigned t
 	job->next = crew->jobs;
 	crew->jobs = job;
 	job->references++;
-	crew->lingers |= job->reads || is_reading(process);
+	crew->lingers |= job->reads || job->lazy || is_busy(process);
 	crew->wanted = 0;
 	for (struct stn_job *each = crew->jobs; each; each = each->next)
 		crew->wanted += each->width;
@@ -220,7 +226,8 @@ void stn_pool_settle_down(void)
 	for (unsigned i = 0; process && i < STN_CREWS; i++) {
 		struct stn_crew *crew = process->crews[i];
 		uint64_t mask = stn_lock_enter(&process->pool_lock);
-		bool leaving = crew && !crew->jobs && !crew->lingers && !crew->condemned;
+		bool leaving = crew && !crew->jobs && !crew->lingers && !crew->condemned &&
+			       !is_serving(process);
 
 		stn_lock_leave(&process->pool_lock, mask);
 		if (leaving)

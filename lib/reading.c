@@ -181,7 +181,7 @@ static void ask_hardware(struct reading *reading)
 
 	if (stn_survey_unified() >= 0)
 		return;
-	survey = stn_survey_run(reading->call->fd, &error);
+	survey = stn_survey_run(reading->call->fd, false, &error);
 	if (!survey)
 		return;
 	reading->facts.unified = survey->unified;

@@ -25,7 +25,7 @@ static void write_record(const struct stn_readlog_entry *entry, struct stn_recor
 			 enum stn_decision decision)
 {
 	int error;
-	struct stn_survey *survey = stn_survey_run(entry->fd, &error);
+	struct stn_survey *survey = stn_survey_run(entry->fd, false, &error);
 
 	record->event = "read";
 	/* Another thread may have closed the descriptor, and its number be another file's. */

@@ -34,41 +34,46 @@ int stn_staging_reserve(struct stn_staging *staging)
 	return 0;
 }
 
-char *stn_staging_take(struct stn_staging *staging, bool huge)
+char *stn_staging_take(struct stn_staging *staging, bool huge, unsigned blocks)
 {
 	uint8_t *used = huge ? staging->huge_used : staging->small_used;
 	char *base = huge ? staging->huge : staging->small;
 
-	for (unsigned i = 0; i < STN_STAGING_SLOTS; i++) {
-		if (used[i])
+	for (unsigned first = 0, end = 0; end < STN_STAGING_SLOTS; end++) {
+		if (used[end])
+			first = end + 1;
+		if (end + 1 - first < blocks)
 			continue;
-		used[i] = 1;
-		return base + i * STN_STAGING_BLOCK;
+		memset(used + first, 1, blocks);
+		return base + first * STN_STAGING_BLOCK;
 	}
 	return NULL;
 }
 
-void stn_staging_put(struct stn_staging *staging, char *block)
+void stn_staging_put(struct stn_staging *staging, char *first, unsigned blocks)
 {
 	size_t slot;
 
-	if (!block)
+	if (!first)
 		return;
-	slot = (size_t)(block - staging->huge) / STN_STAGING_BLOCK;
+	slot = (size_t)(first - staging->huge) / STN_STAGING_BLOCK;
 	if (slot < STN_STAGING_SLOTS)
-		staging->huge_used[slot] = 0;
+		memset(staging->huge_used + slot, 0, blocks);
 	else
-		staging->small_used[slot - STN_STAGING_SLOTS] = 0;
+		memset(staging->small_used + slot - STN_STAGING_SLOTS, 0, blocks);
 	staging->soiled = true;
 }
 
 /* Drops runs of free slots. */
 static void clean(char *base, const uint8_t *used)
 {
-	for (unsigned i = 0; i < STN_STAGING_SLOTS; i++)
-		if (!used[i])
-			stn_sys_madvise(base + i * STN_STAGING_BLOCK, STN_STAGING_BLOCK,
-					MADV_DONTNEED);
+	for (unsigned first = 0, end; first < STN_STAGING_SLOTS; first = end + 1) {
+		for (end = first; end < STN_STAGING_SLOTS && !used[end];)
+			end++;
+		if (end > first)
+			stn_sys_madvise(base + first * STN_STAGING_BLOCK,
+					(end - first) * STN_STAGING_BLOCK, MADV_DONTNEED);
+	}
 }
 
 void stn_staging_clean(struct stn_staging *staging)

@@ -24,11 +24,11 @@ struct stn_staging {
 /* Reserves the addresses. 0 or -errno; does nothing the second time. */
 int stn_staging_reserve(struct stn_staging *staging);
 
-/* A block, or NULL if all are in use. What it holds is undefined. */
-char *stn_staging_take(struct stn_staging *staging, bool huge);
+/* So many blocks next to each other, or NULL if they are not free. What they hold is undefined. */
+char *stn_staging_take(struct stn_staging *staging, bool huge, unsigned blocks);
 
-/* Gives a block back; NULL is nothing. */
-void stn_staging_put(struct stn_staging *staging, char *block);
+/* Gives blocks back; NULL is nothing. */
+void stn_staging_put(struct stn_staging *staging, char *first, unsigned blocks);
 
 /* Gives the memory of free blocks back to the kernel. */
 void stn_staging_clean(struct stn_staging *staging);

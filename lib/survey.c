@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "lazy.h"
 #include "page.h"
 #include "sys.h"
 #include "text.h"
@@ -71,15 +72,18 @@ static void run_survey(struct stn_call *call)
 	stn_budget_read(&survey->view);
 	survey->unified = find_unified();
 	survey->huge_page = stn_page_huge_read();
+	if (survey->lazy)
+		stn_lazy_probe_here();
 }
 
-struct stn_survey *stn_survey_run(int fd, int *error)
+struct stn_survey *stn_survey_run(int fd, bool lazy, int *error)
 {
 	struct stn_survey *survey = stn_call_make(sizeof(*survey), run_survey);
 
 	*error = -ENOMEM;
 	if (!survey)
 		return NULL;
+	survey->lazy = lazy;
 	*error = stn_survey_descriptor(fd, survey->descriptor, sizeof(survey->descriptor));
 	if (*error == 0)
 		*error = stn_pool_run(&survey->call.job, (unsigned)stn_config.threads,

@@ -15,6 +15,7 @@
 struct stn_survey {
 	struct stn_call call;
 	char descriptor[96];	     /* in: the program's descriptor below /proc */
+	bool lazy;		     /* in: find out the kind of userfaultfd as well */
 	struct stn_budget_view view; /* out */
 	bool unified;		     /* out: CPU and GPU share memory */
 	size_t huge_page;	     /* out: bytes of a huge page, 0 = none */
@@ -27,8 +28,9 @@ struct stn_survey {
  */
 int stn_survey_descriptor(int fd, char *out, size_t size);
 
-/* Makes and runs a survey of fd. NULL if that is not possible, with *error set to -errno. */
-struct stn_survey *stn_survey_run(int fd, int *error);
+/* Makes and runs a survey of fd; with lazy set the kind of userfaultfd is known after it (lazy.h).
+ * NULL if that is not possible, with *error set to -errno. */
+struct stn_survey *stn_survey_run(int fd, bool lazy, int *error);
 void stn_survey_put(struct stn_survey *survey);
 
 /*

@@ -2,7 +2,11 @@
 /* What is read because of touches: the rule in ahead.h. */
 #include "unit.h"
 
+#include <stdio.h>
+
 #include "ahead.h"
+#include "names.h"
+#include "tensors.h"
 
 static struct stn_ahead ahead;
 static struct stn_ahead_plan plan;
@@ -30,18 +34,39 @@ START_TEST(first_touches)
 }
 END_TEST
 
-/* The number of tensors in a row, touched every step bytes, until everything is read; each is gone
- * into before the next one if used is set. 0: never. */
-static unsigned sweep_until_all(uint64_t step, bool used)
+/* Lets the mapping be a file of tensors of step bytes. */
+static void start_tensors(uint64_t step)
 {
+	static struct stn_model model;
+	struct stn_tensors *tensors;
+	char entry[100];
+
 	start();
-	ahead.tensors = true;
+	atomic_fetch_add(&model.version, 1);
+	tensors = stn_tensors_make(&model, 1024 * MIB);
+	ck_assert_ptr_nonnull(tensors);
+	for (uint64_t at = 0; at < 1024 * MIB; at += step) {
+		int length = snprintf(entry, sizeof(entry), "{\"data_offsets\":[%llu,%llu]}",
+				      (unsigned long long)at, (unsigned long long)(at + step));
+
+		stn_tensors_scan(tensors, entry, (size_t)length, 0);
+	}
+	ahead.tensors = tensors;
+}
+
+/* The number of touches of tensors of 4 MiB, every so many of them, until everything is read; each
+ * is gone into before the next one if used is set. 0: never. */
+static unsigned sweep_until_all(uint64_t every, bool used)
+{
+	start_tensors(4 * MIB);
 	for (unsigned count = 1; count <= 200; count++) {
-		touch(count * step % (1024 * MIB));
+		uint64_t at = count * every * 4 * MIB % (1024 * MIB);
+
+		touch(at);
 		if (plan.ahead_to - plan.ahead_from == 1024 * MIB)
 			return count;
 		if (used)
-			touch(count * step % (1024 * MIB) + STN_AHEAD_UNIT);
+			touch(at + STN_AHEAD_UNIT);
 	}
 	return 0;
 }
@@ -49,10 +74,81 @@ static unsigned sweep_until_all(uint64_t step, bool used)
 /* A loader that makes all tensors before any is used touches one after the other. */
 START_TEST(sweep)
 {
-	ck_assert_uint_eq(sweep_until_all(4 * MIB, false), 8);
-	ck_assert_uint_eq(sweep_until_all(4 * MIB, true), 0);
+	ck_assert_uint_eq(sweep_until_all(1, false), 8);
+	ck_assert_uint_eq(sweep_until_all(1, true), 0);
+	ck_assert_uint_eq(sweep_until_all(2, true), 0);
 	/* Not one behind the other. */
-	ck_assert_uint_eq(sweep_until_all(1000 * MIB, false), 0);
+	ck_assert_uint_eq(sweep_until_all(2, false), 24);
+	ck_assert_uint_eq(sweep_until_all(250, false), 24);
+}
+END_TEST
+
+/* Without a header nothing is a sweep: who picks rows of a table is not going to use them all. */
+START_TEST(no_sweep)
+{
+	start();
+	for (uint64_t at = 0; at < 1024 * MIB; at += 4 * MIB) {
+		touch(at);
+		ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+	}
+}
+END_TEST
+
+/* What a sweep has touched, and as much again, is read before all is; the next touch that is seen
+ * is of what is not being read. */
+START_TEST(sweep_grows)
+{
+	start_tensors(2 * MIB);
+	for (uint64_t at = 0; at < 4 * MIB; at += 2 * MIB) {
+		touch(at);
+		ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+	}
+	touch(4 * MIB);
+	ck_assert_uint_eq(plan.ahead_from, 0);
+	ck_assert_uint_eq(plan.ahead_to, 12 * MIB + 2 * STN_AHEAD_UNIT);
+	touch(14 * MIB);
+	ck_assert_uint_eq(plan.ahead_from, 0);
+	ck_assert_uint_ge(plan.ahead_to, 32 * MIB);
+	/* Some are left out: it begins anew. */
+	touch(80 * MIB);
+	ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+	ck_assert(!ahead.all);
+}
+END_TEST
+
+/* Small tensors lie so near that touching them looks like a run: it is a sweep all the same. */
+START_TEST(small_tensors)
+{
+	uint64_t at = 0;
+
+	start_tensors(MIB / 2);
+	for (; at < 1024 * MIB && !ahead.all; at += MIB / 2)
+		touch(at);
+	ck_assert(ahead.all);
+	ck_assert_uint_le(at, 4 * MIB);
+}
+END_TEST
+
+/* A run stays in its tensor, which is read to its end if that is near. */
+START_TEST(tensor_ends)
+{
+	start_tensors(8 * MIB);
+	touch(16 * MIB);
+	touch(16 * MIB + STN_AHEAD_UNIT);
+	ck_assert_uint_eq(plan.ahead_to, 24 * MIB + STN_AHEAD_UNIT);
+	ck_assert_uint_eq(plan.marker, UINT64_MAX);
+	/* It goes on behind the end. */
+	touch(24 * MIB + STN_AHEAD_UNIT);
+	ck_assert_uint_gt(plan.ahead_to, 26 * MIB);
+	ck_assert_uint_lt(plan.ahead_to, 28 * MIB);
+	start_tensors(64 * MIB);
+	touch(64 * MIB);
+	touch(64 * MIB + STN_AHEAD_UNIT);
+	ck_assert_uint_lt(plan.ahead_to, 68 * MIB);
+	for (uint64_t at = 64 * MIB; at < 128 * MIB; at += STN_AHEAD_UNIT) {
+		touch(at);
+		ck_assert_uint_le(plan.ahead_to, 128 * MIB + STN_AHEAD_UNIT);
+	}
 }
 END_TEST
 
@@ -169,6 +265,10 @@ Suite *unit_suite(void)
 
 	tcase_add_test(tcase, first_touches);
 	tcase_add_test(tcase, sweep);
+	tcase_add_test(tcase, no_sweep);
+	tcase_add_test(tcase, sweep_grows);
+	tcase_add_test(tcase, small_tensors);
+	tcase_add_test(tcase, tensor_ends);
 	tcase_add_test(tcase, little_is_read_beyond);
 	tcase_add_test(tcase, long_runs);
 	tcase_add_test(tcase, backwards);

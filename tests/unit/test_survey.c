@@ -53,7 +53,7 @@ END_TEST
 START_TEST(facts)
 {
 	int fd = unit_pattern_file("a model.sft", 100), error = 1;
-	struct stn_survey *survey = stn_survey_run(fd, &error);
+	struct stn_survey *survey = stn_survey_run(fd, false, &error);
 
 	ck_assert_ptr_nonnull(survey);
 	ck_assert_int_eq(error, 0);
@@ -74,7 +74,7 @@ START_TEST(unlinked)
 	struct stn_survey *survey;
 
 	ck_assert_int_eq(unlink("gone"), 0);
-	survey = stn_survey_run(fd, &error);
+	survey = stn_survey_run(fd, false, &error);
 	ck_assert_ptr_nonnull(survey);
 	ck_assert_int_eq(strncmp(survey->path, unit_path("gone"), strlen(unit_path("gone"))), 0);
 	stn_survey_put(survey);
@@ -85,7 +85,7 @@ END_TEST
 START_TEST(closed)
 {
 	int error;
-	struct stn_survey *survey = stn_survey_run(999, &error);
+	struct stn_survey *survey = stn_survey_run(999, false, &error);
 
 	ck_assert_ptr_nonnull(survey);
 	ck_assert_str_eq(survey->path, "");
@@ -100,7 +100,7 @@ START_TEST(unified_is_asked_once)
 	struct stn_survey *survey;
 
 	ck_assert_int_eq(stn_survey_unified(), -1);
-	survey = stn_survey_run(0, &error);
+	survey = stn_survey_run(0, false, &error);
 	ck_assert_ptr_nonnull(survey);
 	found = stn_survey_unified();
 	ck_assert(found == 0 || found == 1);
@@ -121,7 +121,7 @@ START_TEST(unified_is_configured)
 
 	unit_configure(answers[_i].variable, NULL);
 	ck_assert_int_eq(stn_survey_unified(), answers[_i].unified);
-	survey = stn_survey_run(0, &error);
+	survey = stn_survey_run(0, false, &error);
 	ck_assert_ptr_nonnull(survey);
 	if (answers[_i].unified >= 0)
 		ck_assert_int_eq(survey->unified, answers[_i].unified);
@@ -145,7 +145,7 @@ START_TEST(runtime_dir)
 	stn_survey_set_runtime_dir(directory);
 	stn_survey_set_runtime_dir(NULL);
 	stn_survey_set_runtime_dir(unit_path("run"));
-	survey = stn_survey_run(0, &error);
+	survey = stn_survey_run(0, false, &error);
 	ck_assert_ptr_nonnull(survey);
 	if (access("/run/stnommap/probe", F_OK) < 0)
 		ck_assert(survey->unified);
@@ -159,7 +159,7 @@ START_TEST(leaves_nothing)
 	int error, fd = dup(0);
 
 	for (int i = 0; i < 20; i++)
-		stn_survey_put(stn_survey_run(0, &error));
+		stn_survey_put(stn_survey_run(0, false, &error));
 	ck_assert(unit_wait_alone(1000));
 	ck_assert_int_eq(dup(0), fd + 1);
 }
