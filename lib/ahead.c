@@ -21,6 +21,8 @@ void stn_ahead_start(struct stn_ahead *ahead, uint64_t size)
 {
 	memset(ahead, 0, sizeof(*ahead));
 	ahead->size = size;
+	for (int i = 0; i < STN_AHEAD_HEADS; i++)
+		ahead->heads[i] = NOWHERE;
 }
 
 /* How much more is read beyond a touch, when the run is length bytes long. */
@@ -113,8 +115,8 @@ static void go_forwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t u
 {
 	uint64_t length = unit + STN_AHEAD_UNIT - run->first;
 	uint64_t share = window(length), end = unit + share;
-	uint64_t limit = end_of_tensor(ahead, run->first);
-	bool inside = ahead->tensors && limit > unit + STN_AHEAD_UNIT;
+	uint64_t limit = end_of_tensor(ahead, ahead->confined ? unit : run->first);
+	bool inside = ahead->tensors && limit > unit;
 
 	if (share >= WHOLE)
 		end = stn_round_up(end, 2 * MIB);
@@ -142,6 +144,8 @@ static void go_backwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t 
 	plan->from = stn_min(unit, stn_max(minus(plan->to, DEMAND), start));
 	plan->from -= plan->from % STN_AHEAD_UNIT;
 	start -= start % (window(length) >= WHOLE ? 2 * MIB : STN_AHEAD_UNIT);
+	if (ahead->confined && ahead->tensors)
+		start = plan->from;
 	plan->ahead_to = stn_min(run->low, plan->from);
 	plan->ahead_from = stn_min(start, plan->ahead_to);
 	if (plan->ahead_to > plan->ahead_from)
@@ -155,8 +159,7 @@ static void ask_for_all(struct stn_ahead *ahead, struct stn_ahead_plan *plan)
 	plan->ahead_from = 0;
 	plan->ahead_to = ahead->size;
 	plan->marker = NOWHERE;
-	for (int i = 0; i < STN_AHEAD_RUNS; i++)
-		ahead->runs[i].marker = NOWHERE;
+	stn_ahead_unmark(ahead, 0, NOWHERE);
 }
 
 /* Notes the first touch of a tensor. */
@@ -175,6 +178,23 @@ static void note_sweep(struct stn_ahead *ahead, uint64_t unit)
 	ahead->sweep_to = unit + STN_AHEAD_UNIT;
 }
 
+/* Chooses the heads of the tensors behind a unit, those that are longer than that. */
+static void find_heads(struct stn_ahead *ahead, uint64_t unit)
+{
+	uint32_t at = stn_tensors_next(ahead->tensors, (uint32_t)(unit / STN_AHEAD_UNIT));
+	int count = 0;
+
+	for (int i = 0; i < 8 * STN_AHEAD_HEADS && count < STN_AHEAD_HEADS; i++) {
+		uint32_t next = stn_tensors_next(ahead->tensors, at);
+
+		if (at * STN_AHEAD_UNIT >= ahead->size)
+			return;
+		if (next > at + 1)
+			ahead->heads[count++] = at * STN_AHEAD_UNIT;
+		at = next;
+	}
+}
+
 /* What a touch asks for as part of a sweep, if it is one; any other touch ends a sweep. */
 static void sweep_on(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_plan *plan)
 {
@@ -189,6 +209,10 @@ static void sweep_on(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_pl
 	if (end <= unit + 2 * STN_AHEAD_UNIT)
 		return;
 	note_sweep(ahead, unit);
+	if (!atomic_exchange(&ahead->tensors->looked, true)) {
+		find_heads(ahead, unit);
+		plan->heads = true;
+	}
 	length = end - ahead->sweep_from;
 	if (ahead->all || (ahead->sweep < SWEEP && ahead->begun < BEGUN))
 		return;
@@ -234,21 +258,24 @@ void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_
 		begin(ahead, unit, plan);
 	else
 		carry_on(ahead, run, unit, plan);
-	if (ahead->random)
+	if (ahead->random || (ahead->confined && ahead->tensors))
 		return;
 	sweep_on(ahead, unit, plan);
 	ask_for_the_rest(ahead, plan);
 }
 
-static bool lies_in(const struct stn_run *run, uint64_t from, uint64_t to)
+static bool lies_in(uint64_t marker, uint64_t from, uint64_t to)
 {
-	return run->live && run->marker >= from && run->marker < to;
+	return marker != NOWHERE && marker >= from && marker < to;
 }
 
 bool stn_ahead_marked(const struct stn_ahead *ahead, uint64_t from, uint64_t to)
 {
 	for (int i = 0; i < STN_AHEAD_RUNS; i++)
-		if (lies_in(&ahead->runs[i], from, to))
+		if (ahead->runs[i].live && lies_in(ahead->runs[i].marker, from, to))
+			return true;
+	for (int i = 0; i < STN_AHEAD_HEADS; i++)
+		if (lies_in(ahead->heads[i], from, to))
 			return true;
 	return false;
 }
@@ -256,6 +283,9 @@ bool stn_ahead_marked(const struct stn_ahead *ahead, uint64_t from, uint64_t to)
 void stn_ahead_unmark(struct stn_ahead *ahead, uint64_t from, uint64_t to)
 {
 	for (int i = 0; i < STN_AHEAD_RUNS; i++)
-		if (lies_in(&ahead->runs[i], from, to))
+		if (lies_in(ahead->runs[i].marker, from, to))
 			ahead->runs[i].marker = NOWHERE;
+	for (int i = 0; i < STN_AHEAD_HEADS; i++)
+		if (lies_in(ahead->heads[i], from, to))
+			ahead->heads[i] = NOWHERE;
 }

@@ -17,7 +17,10 @@
  * A sweep is first touches of tensors of which none is gone into: a loader that makes all tensors
  * of a file before any is used. After three that lie one behind the other what they lie in is read
  * and as much again beyond, after eight such touches, or 48 MiB, or two dozen tensors in any order,
- * everything.
+ * everything. So that this does not take a round trip for each, the first touch of a tensor of a
+ * file has the heads of the next seven read along with it, once, which are kept back as markers.
+ *
+ * Confined, nothing is read beyond the tensor that is gone into, where it is known where they are.
  */
 #ifndef STN_AHEAD_H
 #define STN_AHEAD_H
@@ -30,7 +33,8 @@ struct stn_tensors;
 #define STN_AHEAD_UNIT                                                                             \
 	((uint64_t)64 << 10) /* the least that is read: bytes, and their alignment                 \
 			      */
-#define STN_AHEAD_RUNS 16
+#define STN_AHEAD_RUNS	16
+#define STN_AHEAD_HEADS 7
 
 /* One run of touches. */
 struct stn_run {
@@ -52,9 +56,11 @@ struct stn_ahead {
 	uint64_t begun_at;	       /* the last first touch of a tensor */
 	uint32_t sweep; /* such touches in a row, each of the tensor behind the one before */
 	uint32_t begun; /* such touches in a row, in any order */
-	const struct stn_tensors *tensors; /* where tensors begin, by the caller; NULL: unknown */
-	bool random;			   /* the program said that it goes about at random */
-	bool all;			   /* everything has been asked for */
+	struct stn_tensors *tensors;	 /* where tensors begin, by the caller; NULL: unknown */
+	uint64_t heads[STN_AHEAD_HEADS]; /* units kept back until they are touched; or UINT64_MAX */
+	bool confined; /* nothing is read beyond the tensor that is gone into; by the caller */
+	bool random;   /* the program said that it goes about at random */
+	bool all;      /* everything has been asked for */
 	struct stn_run runs[STN_AHEAD_RUNS];
 };
 
@@ -64,6 +70,7 @@ struct stn_ahead_plan {
 	uint64_t from, to;	       /* at once */
 	uint64_t ahead_from, ahead_to; /* afterwards */
 	uint64_t marker;	       /* a unit of it that is kept back, or UINT64_MAX */
+	bool heads;		       /* afterwards the heads as well */
 };
 
 /* Starts the books of a mapping of size bytes. */

@@ -22,6 +22,7 @@ struct row {
 static const char *const modes[] = {"auto", "always", "observe", "off", NULL};
 static const char *const answers[] = {"auto", "yes", "no", NULL};
 static const char *const fills[] = {"auto", "eager", "lazy", NULL};
+static const char *const aheads[] = {"auto", "tensor", NULL};
 static const char *const ios[] = {"auto", "direct", "buffered", NULL};
 static const char *const caches[] = {"auto", "restore", "keep", "drop", NULL};
 static const char *const mlocks[] = {"off", "try", "require", NULL};
@@ -39,6 +40,7 @@ static const struct row table[] = {
 	 TEXT_FIELD(file_systems)},
 	{{"STSHIM_UMA", "auto", "auto, yes or no"}, CHOICE, FIELD(uma), 0, 0, answers},
 	{{"STSHIM_FILL", "auto", "auto, eager or lazy"}, CHOICE, FIELD(fill), 0, 0, fills},
+	{{"STSHIM_AHEAD", "auto", "auto or tensor"}, CHOICE, FIELD(ahead), 0, 0, aheads},
 	{{"STSHIM_IO", "auto", "auto, direct or buffered"}, CHOICE, FIELD(io), 0, 0, ios},
 	{{"STSHIM_THREADS", "8", "1 to 64"}, NUMBER, FIELD(threads), 1, 64, NULL},
 	{{"STSHIM_BLOCK", "8M", "64K to 64M"}, SIZE, FIELD(block), 64 << 10, 64 << 20, NULL},

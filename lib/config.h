@@ -13,6 +13,7 @@
 enum stn_mode { STN_MODE_AUTO, STN_MODE_ALWAYS, STN_MODE_OBSERVE, STN_MODE_OFF };
 enum stn_answer { STN_ANSWER_AUTO, STN_ANSWER_YES, STN_ANSWER_NO };
 enum stn_fill_mode { STN_FILL_AUTO, STN_FILL_EAGER, STN_FILL_LAZY };
+enum stn_ahead_mode { STN_AHEAD_AUTO, STN_AHEAD_TENSOR };
 enum stn_io_mode { STN_IO_AUTO, STN_IO_DIRECT, STN_IO_BUFFERED };
 enum stn_cache_mode { STN_CACHE_AUTO, STN_CACHE_RESTORE, STN_CACHE_KEEP, STN_CACHE_DROP };
 enum stn_mlock_mode { STN_MLOCK_OFF, STN_MLOCK_TRY, STN_MLOCK_REQUIRE };
@@ -29,6 +30,7 @@ struct stn_config {
 	uint64_t mode;	       /* enum stn_mode */
 	uint64_t uma;	       /* enum stn_answer: does CPU and GPU share memory */
 	uint64_t fill;	       /* enum stn_fill_mode */
+	uint64_t ahead;	       /* enum stn_ahead_mode */
 	uint64_t io;	       /* enum stn_io_mode */
 	uint64_t threads;      /* most reading threads in the process */
 	uint64_t block;	       /* bytes of one read */

@@ -273,6 +273,7 @@ static struct stn_lazy *map_lazy(const struct stn_lazy_plan *plan)
 	lazy->begun = lazy->moved_at = stn_sys_clock(CLOCK_MONOTONIC);
 	lazy->outcome = STN_ENGAGED;
 	stn_ahead_start(&lazy->ahead, plan->length);
+	lazy->ahead.confined = stn_config.ahead == STN_AHEAD_TENSOR;
 	return lazy;
 }
 

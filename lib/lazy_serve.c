@@ -108,6 +108,11 @@ static void look_ahead(struct stn_lazy *lazy, uint64_t offset)
 	turn_range(lazy, plan.from, plan.to, STN_UNIT_EMPTY, STN_UNIT_QUEUED);
 	turn_range(lazy, plan.from, plan.to, STN_UNIT_WANTED, STN_UNIT_QUEUED);
 	turn_range(lazy, plan.ahead_from, plan.ahead_to, STN_UNIT_EMPTY, STN_UNIT_WANTED);
+	for (int i = 0; plan.heads && i < STN_AHEAD_HEADS; i++)
+		if (lazy->ahead.heads[i] != UINT64_MAX)
+			turn_range(lazy, lazy->ahead.heads[i],
+				   lazy->ahead.heads[i] + STN_AHEAD_UNIT, STN_UNIT_EMPTY,
+				   STN_UNIT_WANTED);
 }
 
 /* The piece that is kept back and holds a unit; its units are to be placed. */

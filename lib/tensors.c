@@ -7,7 +7,7 @@
 #include "page.h"
 #include "sys.h"
 
-const struct stn_tensors *stn_tensors_find(const struct stn_model *model)
+struct stn_tensors *stn_tensors_find(const struct stn_model *model)
 {
 	struct stn_tensors *tensors = atomic_load(&model->tensors);
 
@@ -35,6 +35,7 @@ static void start_version(struct stn_tensors *tensors, uint64_t version, uint32_
 	for (uint32_t i = 0; i <= units / 8 && i < tensors->room / 8; i++)
 		atomic_store_explicit(&tensors->begins[i], 0, memory_order_relaxed);
 	atomic_store(&tensors->units, units);
+	atomic_store(&tensors->looked, false);
 	atomic_store(&tensors->version, version);
 }
 

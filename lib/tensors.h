@@ -17,12 +17,13 @@ struct stn_tensors {
 	_Atomic uint64_t version; /* of the model, that the bits belong to */
 	uint32_t room;		  /* units that there are bits for; constant */
 	_Atomic uint32_t units;	  /* of the file */
+	_Atomic bool looked; /* some have been read to see whether they will be touched in turn */
 	_Atomic uint8_t
 		begins[]; /* a bit for each unit: a tensor begins, or the last one ends, in it */
 };
 
 /* The table of a model's present version if its header has been seen; or NULL. */
-const struct stn_tensors *stn_tensors_find(const struct stn_model *model);
+struct stn_tensors *stn_tensors_find(const struct stn_model *model);
 
 /* The same, made if need be for a file of size bytes; NULL if memory is refused. Never freed. */
 struct stn_tensors *stn_tensors_make(struct stn_model *model, uint64_t size);

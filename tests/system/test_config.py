@@ -50,6 +50,7 @@ BAD = [
     ("STSHIM_MODE", ""),
     ("STSHIM_UMA", "1"),
     ("STSHIM_FILL", "eagerly"),
+    ("STSHIM_AHEAD", "everything"),
     ("STSHIM_IO", "DIRECT"),
     ("STSHIM_THREADS", "0"),
     ("STSHIM_THREADS", "65"),

@@ -101,6 +101,41 @@ def test_bytes_read(server, order, access):
     assert lazy.stats[0]["decision"] == "engaged"
 
 
+LOOK = """
+import json, mmap, os, struct, sys, zlib
+path, step = sys.argv[1], int(sys.argv[2])
+fd = os.open(path, os.O_RDONLY)
+view = memoryview(mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
+os.close(fd)
+start = 8 + struct.unpack("<Q", view[:8])[0]
+spans = sorted(v["data_offsets"] for k, v in json.loads(bytes(view[8:start])).items()
+               if k != "__metadata__")
+firsts = [view[start + a] for a, b in spans]
+print(firsts, [zlib.adler32(view[start + a:start + b]) for a, b in spans[::step]])
+"""
+
+
+@pytest.mark.parametrize("ahead,step,least,most", [
+    ("auto", 1, 1.0, 1.02), ("auto", 2, 0.9, 1.02), ("tensor", 1, 1.0, 1.02),
+    ("tensor", 2, 0.5, 0.56), ("tensor", 8, 0.12, 0.2)])
+def test_looks_at_every_tensor(ahead, step, least, most):
+    """A program that looks at every tensor and uses every so many of them: all is read, unless
+    nothing is to be read beyond the tensor that is gone into."""
+    need.fuse()
+    need.library()
+    whole = models.make_safetensors("look.safetensors", [2 * MIB] * 48)
+    with FuseServer(whole.parent, delay_ms=0.5) as server:
+        command = [sys.executable, "-c", LOOK, server.mountpoint / whole.name, str(step)]
+        bare = run(command, preload=False, timeout=60)
+        server.reset()
+        result = run(command, env={"STSHIM_AHEAD": ahead}, timeout=60)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout == bare.stdout
+        stats = server.stats()
+    assert stats["buffered_reads"] == 0
+    assert least <= stats["direct_bytes"] / whole.stat().st_size <= most
+
+
 @pytest.mark.parametrize("order", ["start", "one", "second", "whole", "threads"])
 def test_fork(server, order):
     """A forked child reads the whole file right, whatever had been filled."""

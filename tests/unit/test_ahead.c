@@ -6,6 +6,7 @@
 
 #include "ahead.h"
 #include "names.h"
+#include "page.h"
 #include "tensors.h"
 
 static struct stn_ahead ahead;
@@ -129,6 +130,56 @@ START_TEST(small_tensors)
 }
 END_TEST
 
+/* With the first tensor the heads of the next ones are read and kept back; once for a file. */
+START_TEST(heads)
+{
+	start_tensors(2 * MIB);
+	touch(100 * MIB);
+	ck_assert(plan.heads);
+	for (int i = 0; i < STN_AHEAD_HEADS; i++) {
+		uint64_t head = 102 * MIB + (uint64_t)i * 2 * MIB;
+
+		ck_assert_uint_eq(ahead.heads[i], head);
+		ck_assert(stn_ahead_marked(&ahead, head, head + 1));
+	}
+	ck_assert(!stn_ahead_marked(&ahead, 0, 102 * MIB));
+	stn_ahead_unmark(&ahead, 102 * MIB, 103 * MIB);
+	ck_assert(!stn_ahead_marked(&ahead, 0, 104 * MIB));
+	touch(300 * MIB);
+	ck_assert(!plan.heads);
+	/* At the end there are fewer. */
+	start_tensors(2 * MIB);
+	touch(1020 * MIB);
+	ck_assert_uint_eq(ahead.heads[0], 1022 * MIB);
+	ck_assert_uint_eq(ahead.heads[1], UINT64_MAX);
+}
+END_TEST
+
+/* Confined, neither sweeps nor long runs lead beyond the tensor. */
+START_TEST(confined)
+{
+	start_tensors(4 * MIB);
+	ahead.confined = true;
+	for (uint64_t at = 0; at < 1024 * MIB; at += 4 * MIB) {
+		touch(at);
+		ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+	}
+	ck_assert(!plan.heads);
+	start_tensors(4 * MIB);
+	ahead.confined = true;
+	for (uint64_t at = 0; at < 1024 * MIB; at += STN_AHEAD_UNIT) {
+		uint64_t end = at - at % (4 * MIB) + 4 * MIB + STN_AHEAD_UNIT;
+
+		touch(at);
+		ck_assert_uint_le(stn_max(plan.to, plan.ahead_to), end);
+	}
+	for (uint64_t at = 1024 * MIB - 1; at > 600 * MIB; at -= STN_AHEAD_UNIT) {
+		touch(at);
+		ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+	}
+}
+END_TEST
+
 /* A run stays in its tensor, which is read to its end if that is near. */
 START_TEST(tensor_ends)
 {
@@ -137,6 +188,9 @@ START_TEST(tensor_ends)
 	touch(16 * MIB + STN_AHEAD_UNIT);
 	ck_assert_uint_eq(plan.ahead_to, 24 * MIB + STN_AHEAD_UNIT);
 	ck_assert_uint_eq(plan.marker, UINT64_MAX);
+	/* Its last bytes lie where the next one begins. */
+	touch(24 * MIB);
+	ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
 	/* It goes on behind the end. */
 	touch(24 * MIB + STN_AHEAD_UNIT);
 	ck_assert_uint_gt(plan.ahead_to, 26 * MIB);
@@ -268,6 +322,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tcase, no_sweep);
 	tcase_add_test(tcase, sweep_grows);
 	tcase_add_test(tcase, small_tensors);
+	tcase_add_test(tcase, heads);
+	tcase_add_test(tcase, confined);
 	tcase_add_test(tcase, tensor_ends);
 	tcase_add_test(tcase, little_is_read_beyond);
 	tcase_add_test(tcase, long_runs);
