@@ -341,11 +341,16 @@ static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		stn_lazy_surrender(engine, lazy, STN_ABANDONED_IO_ERROR);
 }
 
-/* True if the file has been delivered as often as may be, with these bytes. */
-static bool delivered_too_often(const struct stn_lazy *lazy, uint64_t bytes)
+/* True if the file has been delivered as often as may be, with this piece. Pieces of the header are
+ * not counted, as header peeks are not. */
+static bool delivered_too_often(const struct stn_lazy *lazy, const struct stn_lazy_piece *piece,
+				uint64_t bytes)
 {
-	uint64_t before = atomic_fetch_add(&lazy->plan.model->delivered, bytes);
+	uint64_t end = piece->first * STN_AHEAD_UNIT + bytes, before;
 
+	if (end <= __atomic_load_n(&lazy->header, __ATOMIC_RELAXED))
+		return false;
+	before = atomic_fetch_add(&lazy->plan.model->delivered, bytes);
 	return before > 2 * lazy->plan.record.identity.size + STN_LAZY_BLOCK;
 }
 
@@ -359,7 +364,7 @@ static int read_piece(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	if (over_budget(engine, bytes) ||
 	    __atomic_load_n(&lazy->read_bytes, __ATOMIC_RELAXED) + bytes > lazy->plan.most)
 		return -ENOMEM;
-	if (delivered_too_often(lazy, bytes))
+	if (delivered_too_often(lazy, piece, bytes))
 		return -EDQUOT;
 	got = read_range(lazy, piece->block, piece->first * STN_AHEAD_UNIT, bytes, TRIES);
 	if (got < 0)

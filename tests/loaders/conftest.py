@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mounts of the test models for the loader tests."""
+"""Mounts of the test models, and the environments, for the loader tests."""
 
 import data
 import pytest
+import ways
 from support import need
 from support.fuse import FuseServer
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def needs():
     """Every test here needs the mount, the library and the loaders."""
     need.fuse()
@@ -29,3 +30,27 @@ def mounted():
     yield mount
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def truth(needs):
+    """What the programs print without the library."""
+    kept = ways.Truth()
+    yield kept
+    kept.close()
+
+
+@pytest.fixture(scope="session", params=ways.NAMES)
+def way(request, needs):
+    """Each environment in turn."""
+    if request.param == "root":
+        need.root()
+    environment = ways.Way(request.param)
+    yield environment
+    environment.close()
+
+
+@pytest.fixture
+def room(way):
+    """A directory that the programs of the environment may write to."""
+    return way.room()

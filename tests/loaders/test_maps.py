@@ -2,60 +2,64 @@
 """Other ways of Python to map a model: torch.load, numpy and the mmap module."""
 
 import pytest
-from loading import both, engaged, read_once
+from loading import modes, read_once, same
 
-NAMES = {"STSHIM_FILES": "*.pt:*.npy:*.raw:*.safetensors"}
+KINDS = {"r": "read", "c": "write"}  # of numpy's modes
 
 
-def test_torch_load(mounted):
-    """torch.load(mmap=True): its own reads of the zip directory stay buffered, the map does not."""
+def test_torch_load(way, truth, mounted):
+    """torch.load(mmap=True): its own reads of the zip directory, and one map."""
     server = mounted("checkpoint", delay_ms=2)
     path = server.mountpoint / "model.pt"
-    _, result, counters = both(server, "torch_load.py", path,
-                               env={"STSHIM_FILES": "*.pt:*.safetensors"})
-    assert engaged(result, path), result.stats
+    _, result, counters = same(way, truth, server, "torch_load.py", path)
+    assert modes(result, path) == way.modes("write")
     size = path.stat().st_size
-    assert counters["direct_bytes"] >= 0.98 * size
-    assert counters["direct_bytes"] <= 1.02 * size
+    assert 0.98 * size <= counters["direct_bytes"] <= 1.02 * size
 
 
 @pytest.mark.parametrize("mode", ["r", "c"])
-def test_memmap(mounted, mode):
-    """np.memmap, shared or copy-on-write, whole and from within a page."""
+def test_memmap(way, truth, mounted, mode):
+    """np.memmap, shared or copy-on-write, whole and from within a page. The part is filled before
+    mmap returns, as all small maps are."""
     server = mounted("arrays", delay_ms=2)
     path = server.mountpoint / "bytes.raw"
-    _, result, counters = both(server, "memmap.py", "raw", mode, path, env=NAMES)
-    assert len(engaged(result, path)) == 2, result.stats
+    _, result, counters = same(way, truth, server, "memmap.py", "raw", mode, path, fresh=True)
+    assert modes(result, path) == way.modes(KINDS[mode]) + ["eager"]
     assert counters["files"]["bytes.raw"]["distinct_bytes"] >= path.stat().st_size
     assert counters["buffered_bytes"] == 0
 
 
 @pytest.mark.parametrize("mode", ["r", "c"])
-def test_load_npy(mounted, mode):
+def test_load_npy(way, truth, mounted, mode):
     """np.load(mmap_mode=...)."""
     server = mounted("arrays", delay_ms=2)
     path = server.mountpoint / "array.npy"
-    _, result, counters = both(server, "memmap.py", "npy", mode, path, env=NAMES)
-    assert engaged(result, path), result.stats
+    _, result, counters = same(way, truth, server, "memmap.py", "npy", mode, path, fresh=True)
+    assert modes(result, path) == way.modes(KINDS[mode])
     assert counters["direct_bytes"] >= path.stat().st_size * 0.98
 
 
 @pytest.mark.parametrize("kind", ["read", "copy"])
-def test_mmap_module(mounted, kind):
-    """mmap.mmap with ACCESS_READ and ACCESS_COPY; stores into the copy stay private."""
+def test_mmap_module(way, truth, mounted, kind):
+    """mmap.mmap with ACCESS_READ and ACCESS_COPY; stores into the copy stay private. The whole is
+    read once, the part that is mapped again once more at most."""
     server = mounted("arrays", delay_ms=2)
     path = server.mountpoint / "bytes.raw"
-    under, result, _ = both(server, "py_mmap.py", kind, path, env=NAMES)
-    assert len(engaged(result, path)) == 2, result.stats
+    under, result, counters = same(way, truth, server, "py_mmap.py", kind, path, fresh=True)
+    assert modes(result, path) == 2 * way.modes("read" if kind == "read" else "write")
+    size = path.stat().st_size
+    read_once(counters, "bytes.raw", size, slack=5000001 / size + 0.02)
     if kind == "copy":
         assert under["sums"][0] != under["sums"][2]
         assert under["sums"][1] == under["sums"][3]
 
 
-def test_mmap_module_reads_once(mounted):
-    """A whole map reads the file once; a second map of a part reads that part again at most."""
-    server = mounted("arrays")
+@pytest.mark.parametrize("call", ["write", "fwrite", "send", "sendmsg", "process_vm_writev"])
+def test_system_calls_on_a_map(way, truth, mounted, room, call):
+    """A read-only map that nobody has touched yet is given to the kernel: it gets the bytes."""
+    server = mounted("arrays", delay_ms=1)
     path = server.mountpoint / "bytes.raw"
-    _, _, counters = both(server, "py_mmap.py", "read", path, env=NAMES)
-    size = path.stat().st_size
-    read_once(counters, "bytes.raw", size, slack=5000001 / size + 0.02)
+    _, result, counters = same(way, truth, server, "hand_over.py", call, path, room / "copy",
+                               room=room, fresh=True)
+    assert modes(result, path) == way.modes("read")
+    read_once(counters, "bytes.raw", path.stat().st_size)

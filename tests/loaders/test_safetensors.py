@@ -3,9 +3,10 @@
 
 import data
 import pytest
-from loading import MIB, both, decision, engaged, filled, load, read_once
+from loading import MIB, modes, read_once, same
 
 MIXED = "mixed.safetensors"
+TORCH = ("header", "write")  # the two maps of a file that safetensors and torch make
 
 
 def mixed_size():
@@ -13,108 +14,133 @@ def mixed_size():
     return (data.path("mixed") / MIXED).stat().st_size
 
 
-@pytest.mark.parametrize("program", ["load_file.py", "load_file_numpy.py", "safe_open_all.py"])
-def test_whole_file(mounted, program):
-    """Every tensor has the bytes that the stock loader gives, and the file was read once."""
+def header_size():
+    """Bytes of its header."""
+    return 8 + int.from_bytes((data.path("mixed") / MIXED).read_bytes()[:8], "little")
+
+
+@pytest.mark.parametrize("program", ["load_file.py", "safe_open_all.py"])
+def test_whole_file(way, truth, mounted, program):
+    """Every tensor has the bytes that the stock loader gives, and the file was read once for each
+    map that is filled. load_file in a process started anew, in every environment."""
     server = mounted("mixed", delay_ms=2)
     path = server.mountpoint / MIXED
-    if program == "load_file_numpy.py":  # numpy has no bfloat16
-        server = mounted("eight", delay_ms=2)
-        path = server.mountpoint / "part-0.safetensors"
-    _, result, counters = both(server, program, path)
-    assert engaged(result, path), result.stats
+    _, result, counters = same(way, truth, server, program, path, fresh=program == "load_file.py")
+    assert modes(result, path) == way.modes(*TORCH)
+    read_once(counters, MIXED, mixed_size(), way.copies(*TORCH))
+
+
+def test_whole_file_numpy(way, truth, mounted):
+    """safetensors.numpy without torch: one map, for header and data."""
+    server = mounted("eight", delay_ms=2)
+    path = server.mountpoint / "part-0.safetensors"
+    _, result, counters = same(way, truth, server, "load_file_numpy.py", path, fresh=True)
+    assert modes(result, path) == way.modes("read")
     read_once(counters, path.name, path.stat().st_size)
 
 
-def test_torch_imported_after_the_header(mounted):
-    """safetensors maps the header before it imports torch: the file is read once all the same."""
-    server = mounted("mixed")
-    path = server.mountpoint / MIXED
-    _, result, counters = both(server, "late_torch.py", path)
-    assert engaged(result, path), result.stats
-    read_once(counters, MIXED, mixed_size())
+def test_whole_file_numpy_with_torch(way, truth, mounted):
+    """safetensors.numpy in a process that has torch: the map looks like one for the header, and
+    where it is filled for the header only, the data come through page faults."""
+    server = mounted("eight", delay_ms=2)
+    path = server.mountpoint / "part-0.safetensors"
+    program = ["load_file_numpy.py", path, "torch"]
+    _, result, counters = same(way, truth, server, *program)
+    assert modes(result, path) == way.modes("header")
+    if way.modes("header") == ["peek"]:
+        assert counters["buffered_bytes"] >= path.stat().st_size - MIB
+    else:
+        read_once(counters, path.name, path.stat().st_size)
 
 
-def test_slices(mounted):
-    """Slices come from the same one copy; of what is not asked for little is read."""
+def test_torch_imported_after_the_header(way, truth, mounted):
+    """safetensors maps the header before it imports torch: the file is read no more than if it had
+    been there."""
     server = mounted("mixed")
     path = server.mountpoint / MIXED
-    _, result, counters = both(server, "safe_open_slices.py", path)
-    assert engaged(result, path), result.stats
-    assert counters["bytes"] <= 0.65 * mixed_size()
+    _, result, counters = same(way, truth, server, "late_torch.py", path, fresh=True)
+    assert modes(result, path) == way.modes(*TORCH)
+    read_once(counters, MIXED, mixed_size(), way.copies(*TORCH))
+
+
+def test_slices(way, truth, mounted):
+    """Slices come from the same one copy; where it is filled lazily, little is read of what is not
+    asked for."""
+    server = mounted("mixed")
+    path = server.mountpoint / MIXED
+    _, result, counters = same(way, truth, server, "safe_open_slices.py", path)
+    assert modes(result, path) == way.modes(*TORCH)
+    most = 0.65 if way.modes("write") == ["lazy"] else 1.02 * way.copies(*TORCH)
+    assert counters["bytes"] <= most * mixed_size()
     assert counters["buffered_bytes"] == 0
 
 
 @pytest.mark.parametrize("framework", ["pt", "np"])
 @pytest.mark.parametrize("what", ["keys", "shapes"])
-def test_metadata_only(mounted, what, framework):
-    """Names and shapes cost the header and at most 1 MiB."""
+def test_metadata_only(way, truth, mounted, what, framework):
+    """Names and shapes cost the header and at most 1 MiB, but for maps that are filled: for torch
+    safetensors maps the data, too, when it opens a file."""
     server = mounted("mixed")
     path = server.mountpoint / MIXED
-    bare, _ = load("safe_open_metadata.py", framework, what, path, preload=False)
-    server.reset()
-    under, result = load("safe_open_metadata.py", framework, what, path)
-    header = 8 + int.from_bytes((data.path("mixed") / MIXED).read_bytes()[:8], "little")
-    assert under == bare
-    assert {decision(line) for line in result.stats} == {"engaged"}, result.stats
-    assert server.stats()["bytes"] <= header + MIB
+    maps = TORCH if framework == "pt" else ("header",)
+    program = ["safe_open_metadata.py", framework, what, path]
+    _, result, counters = same(way, truth, server, *program)
+    assert modes(result, path) == way.modes(*maps)
+    copies = way.modes(*maps).count("eager")
+    assert copies * mixed_size() <= counters["bytes"]
+    assert counters["bytes"] <= copies * mixed_size() + header_size() + MIB
+    assert counters["buffered_bytes"] == 0
 
 
-def test_reopened_for_every_tensor(mounted):
+def test_reopened_for_every_tensor(way, truth, mounted):
     """A program that opens the file anew for each tensor makes us read it twice at most."""
     server = mounted("mixed")
     path = server.mountpoint / MIXED
-    _, result, counters = both(server, "reopen.py", 100, path)
-    assert engaged(result, path), result.stats
-    assert any(decision(line) == "declined:reread" for line in result.stats), result.stats
+    _, result, counters = same(way, truth, server, "reopen.py", 100, path)
+    found = modes(result, path)
+    assert found[:2] == way.modes(*TORCH)
+    assert "declined:reread" in found, found
     assert counters["direct_bytes"] <= 2 * mixed_size() + 100 * MIB // 8
 
 
-def test_eager_fills_peeks(mounted):
-    """With STSHIM_FILL=eager the map for the header is filled like any other."""
+def test_write_to_private_tensors(way, truth, mounted):
+    """A step of training changes the tensors and neither the file nor another load of it. Filled
+    twice for the first load, the file is the kernel's for the second."""
     server = mounted("mixed")
     path = server.mountpoint / MIXED
-    _, result = load("safe_open_metadata.py", "np", "keys", path, env={"STSHIM_FILL": "eager"})
-    assert filled(result, path) >= mixed_size()
-    assert server.stats()["files"][MIXED]["distinct_bytes"] >= mixed_size()
-    assert not any(decision(line) == "engaged:header-peek" for line in result.stats)
-
-
-def test_write_to_private_tensors(mounted):
-    """A step of training changes the tensors and neither the file nor another load of it."""
-    server = mounted("mixed")
-    path = server.mountpoint / MIXED
-    under, result, _ = both(server, "train.py", path)
+    under, result, _ = same(way, truth, server, "train.py", path)
     assert under["before"] == under["again"]
     changed = [name for name in under["before"] if under["before"][name] != under["after"][name]]
     assert len(changed) >= len(under["before"]) - 1  # one tensor is empty
-    assert len(engaged(result, path)) >= 2, result.stats
+    second = way.modes(*TORCH) if way.copies(*TORCH) == 1 else 2 * ["declined:reread"]
+    assert modes(result, path) == way.modes(*TORCH) + second
 
 
-def test_threads_load_eight_files(mounted):
-    """Eight threads that load at once get the right bytes, each file read once."""
+def test_threads_load_eight_files(way, truth, mounted):
+    """Eight threads that load at once get the right bytes, each file read as if it were alone."""
     server = mounted("eight", delay_ms=2)
     files = sorted(server.mountpoint.iterdir())
-    _, result, counters = both(server, "threads.py", *files)
+    _, result, counters = same(way, truth, server, "threads.py", *files)
     for path in files:
-        assert engaged(result, path), path
-        read_once(counters, path.name, path.stat().st_size)
+        assert modes(result, path) == way.modes(*TORCH), path
+        read_once(counters, path.name, path.stat().st_size, way.copies(*TORCH))
 
 
-def test_write_from_map(mounted, tmp_path):
+def test_write_from_map(way, truth, mounted, room):
     """write() out of the mapped tensors gives the kernel the same bytes."""
     server = mounted("mixed")
-    path = server.mountpoint / MIXED
-    under, result = load("save_from_map.py", path, tmp_path / "copy.safetensors")
+    path, copy = server.mountpoint / MIXED, room / "copy.safetensors"
+    under, result, _ = same(way, truth, server, "save_from_map.py", path, copy, room=room)
     assert under["sums"] == under["written"]
-    assert engaged(result, path), result.stats
-    assert (tmp_path / "copy.safetensors").stat().st_size >= mixed_size() - 1024  # no metadata
+    assert modes(result, path) == way.modes(*TORCH)
+    assert copy.stat().st_size >= mixed_size() - 1024  # no metadata
 
 
-def test_no_file_of_the_name(mounted):
+def test_no_file_of_the_name(way, truth, mounted):
     """Under another name the file is not touched: STSHIM_FILES decides."""
-    server = mounted("mixed")
-    path = server.mountpoint / MIXED
-    _, result, counters = both(server, "load_file.py", path, env={"STSHIM_FILES": "*.other"})
-    assert not engaged(result, path)
+    server = mounted("eight")
+    path = server.mountpoint / "part-0.safetensors"
+    _, result, counters = same(way, truth, server, "load_file_numpy.py", path, fresh=True,
+                               env={"STSHIM_FILES": "*.other"})
+    assert result.stats == []
     assert counters["direct_reads"] == 0

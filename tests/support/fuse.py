@@ -80,6 +80,7 @@ class FuseServer:
     specification or a list. user runs the server as that user. Starts when made."""
 
     def __init__(self, source, mountpoint=None, user=None, **options):
+        self.source = Path(source)
         self._own = Path(tempfile.mkdtemp(prefix="stn-testfs-"))
         self.mountpoint = Path(mountpoint or self._own / "mnt").absolute()
         self.mountpoint.mkdir(parents=True, exist_ok=True)

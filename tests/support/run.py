@@ -59,7 +59,7 @@ def environment(preload, env):
     return result
 
 
-def _file(directory, name, ids):
+def file_of(directory, name, ids):
     """An empty file that belongs to the user who is to write it."""
     path = directory / name
     path.touch(mode=0o600)
@@ -68,30 +68,32 @@ def _file(directory, name, ids):
     return path
 
 
-def _preload(directory, ids):
+def preloaded(directory, ids):
     """The environment variables that put the library into a program."""
     if not paths.library().exists():
         raise FileNotFoundError(paths.library())
     return {
         "LD_PRELOAD": str(paths.library()),
-        "STSHIM_STATS": str(_file(directory, "stats", ids)),
+        "STSHIM_STATS": str(file_of(directory, "stats", ids)),
         "STSHIM_LOG": "info",
-        "STSHIM_LOG_FILE": str(_file(directory, "log", ids)),
+        "STSHIM_LOG_FILE": str(file_of(directory, "log", ids)),
     }
 
 
-def _before_exec(cgroup, ids):
-    """What the child does before exec: enters the cgroup, then becomes the user."""
+def before_exec(cgroup=None, ids=None, also=None):
+    """What the child does before exec: enters the cgroup, calls also, then becomes the user."""
 
     def prepare():
         if cgroup is not None:
             cgroup.enter()
+        if also is not None:
+            also()
         if ids is not None:
             os.setgroups([])
             os.setgid(ids[1])
             os.setuid(ids[0])
 
-    return None if cgroup is None and ids is None else prepare
+    return None if cgroup is None and ids is None and also is None else prepare
 
 
 def _wait(process, timeout):
@@ -123,15 +125,21 @@ def _text(path):
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def run(argv, preload=True, env=None, timeout=60, cwd=None, cgroup=None, user=None):
-    """Runs argv and returns a Result. With preload the library is in it, and its statistics and
-    log are collected, unless env says otherwise. user is the name of the user to run as."""
+def ids_of(user):
+    """The uid and gid of a user by name, None for None."""
     entry = None if user is None else pwd.getpwnam(user)
-    ids = None if entry is None else (entry.pw_uid, entry.pw_gid)
+    return None if entry is None else (entry.pw_uid, entry.pw_gid)
+
+
+def run(argv, preload=True, env=None, timeout=60, cwd=None, cgroup=None, user=None, before=None):
+    """Runs argv and returns a Result. With preload the library is in it, and its statistics and
+    log are collected, unless env says otherwise. user is the name of the user to run as; before is
+    called in the child, with our rights, before it runs argv."""
+    ids = ids_of(user)
     with tempfile.TemporaryDirectory(prefix="stn-run-") as name:
         directory = Path(name)
         directory.chmod(0o711)
-        variables = environment(_preload(directory, ids) if preload else {}, env or {})
+        variables = environment(preloaded(directory, ids) if preload else {}, env or {})
         with open(directory / "stdout", "wb") as out, open(directory / "stderr", "wb") as err:
             start = time.monotonic()
             process = subprocess.Popen(
@@ -142,7 +150,7 @@ def run(argv, preload=True, env=None, timeout=60, cwd=None, cgroup=None, user=No
                 env=variables,
                 cwd=cwd,
                 start_new_session=True,
-                preexec_fn=_before_exec(cgroup, ids),
+                preexec_fn=before_exec(cgroup, ids, before),
             )
             timed_out = not _wait(process, timeout)
             seconds = time.monotonic() - start
