@@ -136,6 +136,50 @@ def test_looks_at_every_tensor(ahead, step, least, most):
     assert least <= stats["direct_bytes"] / whole.stat().st_size <= most
 
 
+SHARDS = """
+import json, mmap, os, struct, sys, time, zlib
+views = []
+for path in sys.argv[2:]:
+    fd = os.open(path, os.O_RDONLY)
+    views.append(memoryview(mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)))
+    os.close(fd)
+start = 8 + struct.unpack("<Q", views[0][:8])[0]
+header = json.loads(bytes(views[0][8:start]))
+firsts = [views[0][start + v["data_offsets"][0]] for v in header.values()]
+time.sleep(1)
+print(firsts)
+sys.stdout.flush()
+if sys.argv[1] == "use":
+    print([zlib.adler32(view) for view in views])
+"""
+
+
+@pytest.mark.parametrize("name,ahead,least,most", [
+    ("model-0000{}-of-00003.safetensors", "auto", 0.97, 1.02),
+    ("model-0000{}-of-00003.safetensors", "tensor", 0, 0.1),
+    ("model-{}.safetensors", "auto", 0.3, 0.36)])
+def test_shards_follow(tmp_path, name, ahead, least, most):
+    """When all of one file of a model is being read those that are mapped behind it are read too,
+    and have the right bytes; files that are no shards of it are left alone."""
+    need.fuse()
+    need.library()
+    for shard in (1, 2, 3):
+        made = models.make_safetensors("shard.safetensors", [2 * MIB] * 16, seed=shard)
+        (tmp_path / name.format(shard)).write_bytes(made.read_bytes())
+    files = sorted(tmp_path.iterdir())
+    with FuseServer(tmp_path, delay_ms=0.5) as server:
+        there = [server.mountpoint / file.name for file in files]
+        looked, whole = ([sys.executable, "-c", SHARDS, what, *there]
+                         for what in ("look", "use"))
+        result = run(looked, env={"STSHIM_AHEAD": ahead}, timeout=60)
+        assert result.returncode == 0, result.stderr
+        delivered = server.stats()["direct_bytes"] / sum(f.stat().st_size for f in files)
+        used = run(whole, env={"STSHIM_AHEAD": ahead}, timeout=60)
+    assert least <= delivered <= most
+    sums = [zlib.adler32(f.read_bytes()) for f in files]
+    assert used.stdout.splitlines()[1] == str(sums)
+
+
 @pytest.mark.parametrize("order", ["start", "one", "second", "whole", "threads"])
 def test_fork(server, order):
     """A forked child reads the whole file right, whatever had been filled."""
