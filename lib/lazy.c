@@ -159,6 +159,20 @@ static void list_engine(struct stn_lazy_engine *engine, struct stn_crew *crew)
 	engine->job.references++;
 }
 
+/* What is known of a mount; NULL if there are too many. Pool lock held. */
+static struct stn_pace *find_pace(struct stn_lazy_engine *engine, uint64_t device)
+{
+	for (uint32_t i = 0; i < STN_LAZY_PACES; i++) {
+		struct stn_pace *pace = &engine->paces[i];
+
+		if (!pace->device)
+			pace->device = device;
+		if (pace->device == device)
+			return pace;
+	}
+	return NULL;
+}
+
 /* Gives the mapping a place in the table. 0 or -errno. Pool lock held. */
 static int link_lazy(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 {
@@ -174,6 +188,7 @@ static int link_lazy(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 		if (rc < 0)
 			return rc;
 		engine->lazies[i] = lazy;
+		lazy->pace = find_pace(engine, lazy->plan.record.identity.device);
 		stn_lazy_fork_table[i] = lazy;
 		engine->count++;
 		atomic_fetch_add(&live, 1);

@@ -50,6 +50,8 @@ static bool is_wanted_whole(const struct stn_lazy *lazy, uint32_t first)
 static void find_piece(const struct stn_lazy *lazy, enum stn_unit state, uint32_t *first,
 		       uint32_t *count)
 {
+	uint64_t most =
+		lazy->pace ? stn_pace_piece(lazy->pace, stn_config.block) : stn_config.block;
 	uint32_t end;
 
 	*first = find_unit(lazy, state);
@@ -67,7 +69,7 @@ static void find_piece(const struct stn_lazy *lazy, enum stn_unit state, uint32_
 	*count = end - *first;
 	if (state == STN_UNIT_WANTED && *first % STN_LAZY_UNITS == 0 && *count == STN_LAZY_UNITS &&
 	    is_wanted_whole(lazy, *first))
-		while (*count * STN_AHEAD_UNIT + STN_LAZY_BLOCK <= stn_config.block &&
+		while (*count * STN_AHEAD_UNIT + STN_LAZY_BLOCK <= most &&
 		       is_wanted_whole(lazy, *first + *count))
 			*count += STN_LAZY_UNITS;
 }
@@ -120,6 +122,12 @@ static void follow(const struct stn_lazy_engine *engine, const struct stn_lazy *
 	stn_lazy_turn(next, 0, next->units, STN_UNIT_EMPTY, STN_UNIT_WANTED);
 }
 
+/* True if the mapping's mount takes another read of so many bytes. */
+static bool may_read(const struct stn_lazy *lazy, uint64_t bytes, enum stn_unit state)
+{
+	return !lazy->pace || stn_pace_allows(lazy->pace, bytes, state == STN_UNIT_QUEUED);
+}
+
 /* Cuts a read of units in a state off a mapping. */
 static bool cut_read(struct stn_lazy_engine *engine, struct stn_lazy *lazy, enum stn_unit state,
 		     struct stn_step *step)
@@ -128,9 +136,14 @@ static bool cut_read(struct stn_lazy_engine *engine, struct stn_lazy *lazy, enum
 	char *block;
 
 	find_piece(lazy, state, &first, &count);
+	if (!may_read(lazy, stn_lazy_bytes(lazy, first, count), state))
+		return false;
 	block = take_blocks(engine, lazy, first, &count);
 	if (!block)
 		return false;
+	if (lazy->pace)
+		stn_pace_begin(lazy->pace, stn_lazy_bytes(lazy, first, count),
+			       stn_sys_clock(CLOCK_MONOTONIC));
 	stn_lazy_turn(lazy, first, count, STN_UNIT_QUEUED, STN_UNIT_AWAITED);
 	stn_lazy_turn(lazy, first, count, STN_UNIT_WANTED, STN_UNIT_READING);
 	lazy->cursor = first;
@@ -156,7 +169,9 @@ bool stn_lazy_has_reads(const struct stn_lazy_engine *engine)
 		const struct stn_lazy *lazy = engine->lazies[i];
 
 		if (lazy && !lazy->surrendered &&
-		    (lazy->counts[STN_UNIT_QUEUED] || lazy->counts[STN_UNIT_WANTED]))
+		    ((lazy->counts[STN_UNIT_QUEUED] && may_read(lazy, 0, STN_UNIT_QUEUED)) ||
+		     (lazy->counts[STN_UNIT_WANTED] &&
+		      may_read(lazy, STN_LAZY_BLOCK, STN_UNIT_WANTED))))
 			return true;
 	}
 	return false;
@@ -175,8 +190,10 @@ bool stn_lazy_claim_read(struct stn_lazy_engine *engine, struct stn_step *step)
 
 			if (!lazy || lazy->surrendered || !lazy->counts[states[s]])
 				continue;
+			if (!cut_read(engine, lazy, states[s], step))
+				continue;
 			engine->turn = at + 1;
-			return cut_read(engine, lazy, states[s], step);
+			return true;
 		}
 	return false;
 }
@@ -188,6 +205,10 @@ void stn_lazy_settle_read(struct stn_lazy_engine *engine, const struct stn_step 
 	engine->running--;
 	lazy->running--;
 	lazy->moved_at = stn_sys_clock(CLOCK_MONOTONIC);
+	if (lazy->pace)
+		stn_pace_end(lazy->pace,
+			     stn_lazy_bytes(lazy, (uint32_t)step->offset, (uint32_t)step->length),
+			     step->elapsed, lazy->moved_at);
 	if (lazy->surrendered)
 		engine->stuck--;
 	if (engine->running == engine->stuck && !stn_lazy_has_reads(engine))

@@ -7,12 +7,14 @@
 
 #include "ahead.h"
 #include "lazy.h"
+#include "pace.h"
 #include "page.h"
 #include "pool.h"
 #include "process.h"
 #include "staging.h"
 
 #define STN_LAZIES	  256u /* mappings at a time; others are filled eagerly */
+#define STN_LAZY_PACES	  16u  /* mounts of which is known how they are read best */
 #define STN_LAZY_KEPT	  32u  /* pieces of a mapping that are read and kept back */
 #define STN_LAZY_ACCESSES 16u  /* parts of a mapping with another access that are remembered */
 #define STN_LAZY_BLOCK	  ((uint64_t)STN_STAGING_BLOCK)
@@ -57,6 +59,7 @@ struct stn_lazy {
 	uint32_t counts[STN_UNIT_LOST + 1]; /* units in each state */
 	uint32_t running;		    /* threads that read or place for it */
 	uint32_t cursor;		    /* where the last read began */
+	struct stn_pace *pace;		    /* of its mount, or NULL if there are too many */
 	bool moves;			    /* UFFDIO_MOVE may do */
 	bool user_only;			    /* system calls that touch a hole fail */
 	bool surrendered;		    /* no more reading */
@@ -108,6 +111,7 @@ struct stn_lazy_engine {
 	uint64_t budget_left; /* what the last look left */
 	uint64_t unchecked;   /* bytes read since */
 	struct stn_staging staging;
+	struct stn_pace paces[STN_LAZY_PACES];
 	struct stn_lazy *lazies[STN_LAZIES];
 	struct stn_lazy *ended[STN_LAZIES]; /* to be freed */
 	uint32_t ending;		    /* of them being freed */

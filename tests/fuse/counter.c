@@ -15,6 +15,7 @@ static struct {
 	uint64_t max_inflight;
 	uint64_t largest_read;
 	uint64_t meta_requests;
+	uint64_t seeks;
 } total;
 
 /* One lock: a READ of 1 MiB costs a hundred times more than what is done under it. */
@@ -36,6 +37,14 @@ void counter_meta(void)
 {
 	pthread_mutex_lock(&lock);
 	total.meta_requests++;
+	pthread_mutex_unlock(&lock);
+}
+
+/* A READ that does not go on where the last one ended. */
+void counter_seek(void)
+{
+	pthread_mutex_lock(&lock);
+	total.seeks++;
 	pthread_mutex_unlock(&lock);
 }
 
@@ -218,6 +227,7 @@ void counter_print(FILE *out)
 	print_number(out, "max_inflight", total.max_inflight);
 	print_number(out, "largest_read", total.largest_read);
 	print_number(out, "meta_requests", total.meta_requests);
+	print_number(out, "seeks", total.seeks);
 	fputs("\"files\":", out);
 	print_files(out);
 	fputs("}\n", out);

@@ -26,6 +26,7 @@ struct counter_file {
 
 void counter_register(struct counter_file *file, const char *name);
 void counter_meta(void);
+void counter_seek(void);
 void counter_open(struct counter_file *file, bool direct);
 void counter_release(void);
 void counter_read_begin(struct counter_file *file, bool direct, uint64_t size);

@@ -12,6 +12,7 @@ enum option_id {
 	OPTION_DELAY = 1,
 	OPTION_META_DELAY,
 	OPTION_BANDWIDTH,
+	OPTION_SEEK,
 	OPTION_KEEP_CACHE,
 	OPTION_DIRECT_IO,
 	OPTION_INVALIDATE,
@@ -33,6 +34,7 @@ static const struct option LONG_OPTIONS[] = {
 	{"delay-ms", required_argument, NULL, OPTION_DELAY},
 	{"meta-delay-ms", required_argument, NULL, OPTION_META_DELAY},
 	{"bandwidth", required_argument, NULL, OPTION_BANDWIDTH},
+	{"seek-ms", required_argument, NULL, OPTION_SEEK},
 	{"keep-cache", no_argument, NULL, OPTION_KEEP_CACHE},
 	{"direct-io", no_argument, NULL, OPTION_DIRECT_IO},
 	{"invalidate", no_argument, NULL, OPTION_INVALIDATE},
@@ -58,6 +60,9 @@ static const char USAGE[] =
 	"  --delay-ms F        wait F ms before each READ is answered\n"
 	"  --meta-delay-ms F   the same for every other request\n"
 	"  --bandwidth BYTES   bytes a second over all reads\n"
+	"  --seek-ms F         keeps all reads for F ms from one that does not go on where the "
+	"last\n"
+	"                      one ended, nor at 0; best with --threads 1\n"
 	"  --threads N         most requests served at once (32)\n"
 	"  --max-background N  asynchronous requests the kernel keeps in flight (12)\n"
 	"  --max-readahead B   bytes\n"
@@ -100,6 +105,9 @@ static int set_number(struct options *options, int id, const char *text)
 		return 0;
 	case OPTION_BANDWIDTH:
 		options->bandwidth = (uint64_t)value;
+		return 0;
+	case OPTION_SEEK:
+		options->seek_ms = value;
 		return 0;
 	case OPTION_THREADS:
 		options->threads = value < 1 ? 1 : (unsigned)value;

@@ -10,6 +10,7 @@ struct options {
 	double delay_ms;
 	double meta_delay_ms;
 	uint64_t bandwidth; /* bytes a second over all reads, 0 = no cap */
+	double seek_ms; /* what a read that does not go on where the last one ended takes longer */
 	bool keep_cache;
 	bool direct_io;
 	bool invalidate;

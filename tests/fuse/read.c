@@ -18,6 +18,8 @@ static struct {
 	struct fuse_session *session;
 	_Atomic uint64_t delay; /* nanoseconds */
 	pthread_mutex_t lock;
+	const struct inode *last; /* what the link sent last, and where that ended */
+	uint64_t last_end;
 	uint64_t link_free;	   /* when the modelled link has sent what was asked of it so far */
 	struct read_request *hung; /* newest first */
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -36,23 +38,40 @@ void read_set_delay(double milliseconds)
 	atomic_store(&state.delay, (uint64_t)(milliseconds * 1e6));
 }
 
-/* Returns when a READ of size bytes that arrives now may be answered, 0 for at once. */
-static uint64_t due_time(uint64_t size)
+/* How long the modelled link is taken by a READ, seeks included. Lock held. */
+static uint64_t link_time(const struct read_request *read)
+{
+	uint64_t bandwidth = state.options->bandwidth, time = 0;
+
+	if (bandwidth != 0)
+		time = (uint64_t)((double)read->size * 1e9 / (double)bandwidth);
+	if (read->offset != 0 && (read->inode != state.last || read->offset != state.last_end)) {
+		counter_seek();
+		time += (uint64_t)(state.options->seek_ms * 1e6);
+	}
+	state.last = read->inode;
+	state.last_end = read->offset + read->size;
+	return time;
+}
+
+/* Returns when a READ that arrives now may be answered, 0 for at once. */
+static uint64_t due_time(const struct read_request *read)
 {
 	uint64_t delay = atomic_load(&state.delay);
 	uint64_t now;
 	uint64_t due;
+	bool link = state.options->bandwidth != 0 || state.options->seek_ms > 0;
 
-	if (delay == 0 && state.options->bandwidth == 0)
+	if (delay == 0 && !link)
 		return 0;
 	now = wait_now();
 	due = now + delay;
-	if (state.options->bandwidth == 0)
+	if (!link)
 		return due;
 	pthread_mutex_lock(&state.lock);
 	if (state.link_free < now)
 		state.link_free = now;
-	state.link_free += (uint64_t)((double)size * 1e9 / (double)state.options->bandwidth);
+	state.link_free += link_time(read);
 	if (state.link_free > due)
 		due = state.link_free;
 	pthread_mutex_unlock(&state.lock);
@@ -167,7 +186,7 @@ void read_serve(struct read_request read)
 		park(&read);
 		return;
 	}
-	wait_until(due_time(read.size));
+	wait_until(due_time(&read));
 	if (state.options->invalidate)
 		fuse_lowlevel_notify_inval_inode(state.session, (fuse_ino_t)(uintptr_t)read.inode,
 						 (off_t)read.offset, (off_t)read.size);

@@ -53,11 +53,12 @@ print(*(sums[a] for a in sorted(sums)))
 """
 
 
-def touch(server, order, *more, fill="lazy", preload=True):
+def touch(server, order, *more, fill="lazy", preload=True, env=None):
     """Runs the touching program. Returns its output and the bytes that the server delivered."""
     server.reset()
     command = [sys.executable, "-c", TOUCH, server.mountpoint / "big.safetensors", order, *more]
-    result = run(command, preload=preload, env={"STSHIM_FILL": fill} if preload else {}, timeout=60)
+    variables = {"STSHIM_FILL": fill, **(env or {})} if preload else {}
+    result = run(command, preload=preload, env=variables, timeout=60)
     assert result.returncode == 0, result.stderr
     stats = server.stats()
     return result, stats
@@ -134,6 +135,21 @@ def test_looks_at_every_tensor(ahead, step, least, most):
         stats = server.stats()
     assert stats["buffered_reads"] == 0
     assert least <= stats["direct_bytes"] / whole.stat().st_size <= most
+
+
+def test_in_order(tmp_path):
+    """A server that takes long for each read out of order is recognised, and what is left is read
+    in order."""
+    need.fuse()
+    need.library()
+    models.random_file(tmp_path / "big.safetensors", 192 * MIB, seed=6)
+    with FuseServer(tmp_path, seek_ms=100, threads=1) as server:
+        bare, _ = touch(server, "whole", preload=False)
+        lazy, stats = touch(server, "whole", env={"STSHIM_BLOCK": "2M"})
+    assert lazy.stdout == bare.stdout
+    assert stats["buffered_reads"] == 0
+    # There are 96 blocks, nearly each of which is a seek if all threads read.
+    assert stats["seeks"] < 20
 
 
 SHARDS = """
