@@ -125,7 +125,8 @@ static void follow(const struct stn_lazy_engine *engine, const struct stn_lazy *
 /* True if the mapping's mount takes another read of so many bytes. */
 static bool may_read(const struct stn_lazy *lazy, uint64_t bytes, enum stn_unit state)
 {
-	return !lazy->pace || stn_pace_allows(lazy->pace, bytes, state == STN_UNIT_QUEUED);
+	return !lazy->pace || stn_pace_allows(lazy->pace, bytes, state == STN_UNIT_QUEUED,
+					      stn_sys_clock(CLOCK_MONOTONIC));
 }
 
 /* Cuts a read of units in a state off a mapping. */

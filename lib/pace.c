@@ -10,18 +10,21 @@
 #define SLOW	4u		    /* slow ones in a row after a good one are no accident */
 #define PATIENT 50000000u	    /* ns, and so many first reads: what a small piece may take */
 #define TIMES	4u
+#define HANGS	1000000000u /* ns without any begin or end */
 
-bool stn_pace_allows(const struct stn_pace *pace, uint64_t bytes, bool urgent)
+bool stn_pace_allows(const struct stn_pace *pace, uint64_t bytes, bool urgent, uint64_t now)
 {
+	bool hangs = now > pace->moved_at && now - pace->moved_at > HANGS;
+
 	switch (pace->state) {
 	case STN_PACE_UNKNOWN:
 		return urgent || bytes < LARGE || pace->large < FEW;
 	case STN_PACE_DRAINING:
-		return bytes < LARGE;
+		return bytes < LARGE || (urgent && hangs);
 	case STN_PACE_PARALLEL:
 		return true;
 	default:
-		return pace->running == 0;
+		return pace->running == 0 || (urgent && hangs);
 	}
 }
 
@@ -42,6 +45,7 @@ static void enter(struct stn_pace *pace, enum stn_pace_state state)
 void stn_pace_begin(struct stn_pace *pace, uint64_t bytes, uint64_t now)
 {
 	pace->running++;
+	pace->moved_at = now;
 	if (bytes < LARGE)
 		return;
 	pace->large++;
@@ -86,6 +90,7 @@ void stn_pace_end(struct stn_pace *pace, uint64_t bytes, uint64_t elapsed, uint6
 	uint64_t begun = pace->begun, all = pace->bytes + bytes;
 
 	pace->running--;
+	pace->moved_at = now;
 	if (!pace->latency)
 		pace->latency = elapsed;
 	if (bytes >= LARGE) {

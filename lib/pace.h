@@ -21,11 +21,12 @@ enum stn_pace_state {
 };
 
 struct stn_pace {
-	uint64_t device;  /* as in stn_identity; 0: unused */
-	uint64_t latency; /* nanoseconds of the first read, 0: none yet */
-	uint64_t begun;	  /* clock of the first large read in this state */
-	uint64_t bytes;	  /* that large reads have brought in this state */
-	uint64_t rate;	  /* bytes a second with several readers */
+	uint64_t device;   /* as in stn_identity; 0: unused */
+	uint64_t latency;  /* nanoseconds of the first read, 0: none yet */
+	uint64_t moved_at; /* clock of the last begin or end */
+	uint64_t begun;	   /* clock of the first large read in this state */
+	uint64_t bytes;	   /* that large reads have brought in this state */
+	uint64_t rate;	   /* bytes a second with several readers */
 	enum stn_pace_state state;
 	bool tried;	  /* the comparison has been made */
 	uint32_t slow;	  /* slow large reads in a row */
@@ -34,8 +35,9 @@ struct stn_pace {
 	uint32_t pieces;  /* large reads that have ended in this state */
 };
 
-/* True if another read of so many bytes may begin; urgent: the program waits for it. */
-bool stn_pace_allows(const struct stn_pace *pace, uint64_t bytes, bool urgent);
+/* True if another read of so many bytes may begin now; urgent: the program waits for it. It does
+ * not wait for long behind a read that hangs. */
+bool stn_pace_allows(const struct stn_pace *pace, uint64_t bytes, bool urgent, uint64_t now);
 
 /* The most bytes of a read that nobody waits for, if block is what is wished for. */
 uint64_t stn_pace_piece(const struct stn_pace *pace, uint64_t block);

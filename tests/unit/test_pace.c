@@ -28,7 +28,7 @@ static unsigned begin_all(void)
 {
 	unsigned count = 0;
 
-	for (; count < 100 && stn_pace_allows(&pace, PIECE, false); count++)
+	for (; count < 100 && stn_pace_allows(&pace, PIECE, false, now); count++)
 		stn_pace_begin(&pace, PIECE, now);
 	return count;
 }
@@ -45,8 +45,8 @@ START_TEST(parallel)
 	ck_assert_uint_eq(stn_pace_piece(&pace, BLOCK), PIECE);
 	ck_assert_uint_eq(stn_pace_piece(&pace, MIB), MIB);
 	ck_assert_uint_eq(begin_all(), 4);
-	ck_assert(stn_pace_allows(&pace, 64 * KIB, false));
-	ck_assert(stn_pace_allows(&pace, PIECE, true));
+	ck_assert(stn_pace_allows(&pace, 64 * KIB, false, now));
+	ck_assert(stn_pace_allows(&pace, PIECE, true, now));
 	end_one(2 * LATENCY, 2 * LATENCY);
 	ck_assert_int_eq(pace.state, STN_PACE_PARALLEL);
 	ck_assert_uint_eq(stn_pace_piece(&pace, BLOCK), BLOCK);
@@ -62,7 +62,7 @@ static void until_trying(void)
 	end_one(400 * MS, 400 * MS);
 	ck_assert_int_eq(pace.state, STN_PACE_DRAINING);
 	ck_assert_uint_eq(begin_all(), 0);
-	ck_assert(stn_pace_allows(&pace, 64 * KIB, false));
+	ck_assert(stn_pace_allows(&pace, 64 * KIB, false, now));
 	for (int i = 0; i < 3; i++)
 		end_one(400 * MS, 100 * MS);
 	ck_assert_int_eq(pace.state, STN_PACE_TRYING);
@@ -78,7 +78,11 @@ START_TEST(in_order)
 	for (int i = 0; i < 2; i++) {
 		ck_assert_int_eq(pace.state, STN_PACE_TRYING);
 		ck_assert_uint_eq(begin_all(), 1);
-		ck_assert(!stn_pace_allows(&pace, 64 * KIB, true));
+		ck_assert(!stn_pace_allows(&pace, 64 * KIB, true, now));
+		ck_assert(!stn_pace_allows(&pace, PIECE, true, now + 900 * MS));
+		/* That one hangs. */
+		ck_assert(stn_pace_allows(&pace, PIECE, true, now + 1100 * MS));
+		ck_assert(!stn_pace_allows(&pace, PIECE, false, now + 1100 * MS));
 		end_one(10 * MS, 10 * MS);
 	}
 	ck_assert_int_eq(pace.state, STN_PACE_IN_ORDER);
