@@ -45,13 +45,21 @@ static bool is_wanted_whole(const struct stn_lazy *lazy, uint32_t first)
 	return true;
 }
 
+/* The most bytes of a read that nobody waits for. What is copied into its place is there twice
+ * until then. */
+static uint64_t most_bytes(const struct stn_lazy *lazy)
+{
+	uint64_t block = lazy->moves ? stn_config.block : STN_LAZY_BLOCK;
+
+	return lazy->pace ? stn_pace_piece(lazy->pace, block) : block;
+}
+
 /* The units to read together with one that is asked for, of the same block: as many as will be read
  * anyway, for a huge page is filled at once or not at all; but no marker with what is awaited. */
 static void find_piece(const struct stn_lazy *lazy, enum stn_unit state, uint32_t *first,
 		       uint32_t *count)
 {
-	uint64_t most =
-		lazy->pace ? stn_pace_piece(lazy->pace, stn_config.block) : stn_config.block;
+	uint64_t most = most_bytes(lazy);
 	uint32_t end;
 
 	*first = find_unit(lazy, state);

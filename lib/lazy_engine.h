@@ -178,6 +178,10 @@ void stn_lazy_place(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 /* Has whoever waits for a piece of a mapping look again. No lock held. */
 void stn_lazy_wake(const struct stn_lazy *lazy, uint32_t first, uint32_t count);
 
+/* Finds out which of up to 512 pages are there, in memory or in swap; without pagemap, those in
+ * memory. */
+void stn_lazy_look(uintptr_t start, size_t count, bool *there);
+
 /* Gives what has become the file's own mapping the access that the program has given it. Pool lock
  * held, or in a child. */
 void stn_lazy_restore_access(const struct stn_lazy *lazy, uintptr_t start, uintptr_t end);

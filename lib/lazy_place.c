@@ -105,8 +105,7 @@ void stn_lazy_tell(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 	stn_sys_futex_wake(&engine->news, INT32_MAX);
 }
 
-/* Finds out which pages are there, in memory or in swap; without pagemap, those in memory. */
-static void look_at_pages(uintptr_t start, size_t count, bool *there)
+void stn_lazy_look(uintptr_t start, size_t count, bool *there)
 {
 	const uint64_t present_or_swapped = (uint64_t)3 << 62;
 	size_t page = stn_page_size();
@@ -186,7 +185,7 @@ static bool give_holes(struct stn_lazy *lazy, uintptr_t start, uintptr_t end, in
 	while (start < end) {
 		size_t count = stn_min((end - start) / page, PAGES), first;
 
-		look_at_pages(start, count, there);
+		stn_lazy_look(start, count, there);
 		for (size_t i = 0; i < count; i++) {
 			first = i;
 			while (i < count && !there[i])

@@ -199,7 +199,7 @@ static bool delivered_too_often(const struct stn_lazy *lazy, const struct stn_la
 	if (end <= __atomic_load_n(&lazy->header, __ATOMIC_RELAXED))
 		return false;
 	before = atomic_fetch_add(&lazy->plan.model->delivered, bytes);
-	return before > 2 * lazy->plan.record.identity.size + STN_LAZY_BLOCK;
+	return before + bytes > 2 * lazy->plan.record.identity.size + STN_LAZY_BLOCK;
 }
 
 /* Reads a piece. 0, or why the mapping must be given up; -EIO: only this piece. */

@@ -74,10 +74,16 @@ static void end_serving(struct stn_lazy_engine *engine)
 /* True if the page is there: a fault of it that is told of is an old one. */
 static bool is_there(uintptr_t address)
 {
-	unsigned char page = 0;
 	uintptr_t start = stn_round_down(address, stn_page_size());
+	unsigned char page = 0;
+	bool there;
 
-	return stn_sys_mincore((void *)start, stn_page_size(), &page) == 0 && page & 1;
+	if (stn_sys_mincore((void *)start, stn_page_size(), &page) == 0)
+		return page & 1;
+	/* Taken for missing, it would be placed anew, and a child of that moment would not have
+	 * what the program has stored there. */
+	stn_lazy_look(start, 1, &there);
+	return there;
 }
 
 /* What a fault asks for. */
