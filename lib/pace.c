@@ -10,6 +10,7 @@
 #define SLOW	4u		    /* slow ones in a row after a good one are no accident */
 #define PATIENT 50000000u	    /* ns, and so many first reads: what a small piece may take */
 #define TIMES	4u
+#define QUICK	5000000u    /* ns that a small read may take longer than the first one twice */
 #define HANGS	1000000000u /* ns without any begin or end */
 
 bool stn_pace_allows(const struct stn_pace *pace, uint64_t bytes, bool urgent, uint64_t now)
@@ -89,6 +90,9 @@ void stn_pace_end(struct stn_pace *pace, uint64_t bytes, uint64_t elapsed, uint6
 {
 	uint64_t begun = pace->begun, all = pace->bytes + bytes;
 
+	if (pace->state == STN_PACE_UNKNOWN && pace->latency && pace->running >= FEW &&
+	    elapsed <= 2 * pace->latency + QUICK && ++pace->quick >= FEW)
+		enter(pace, STN_PACE_PARALLEL);
 	pace->running--;
 	pace->moved_at = now;
 	if (!pace->latency)

@@ -13,7 +13,7 @@
 
 /* What is known of a mount. */
 enum stn_pace_state {
-	STN_PACE_UNKNOWN,  /* a few small pieces at once, until the first has come */
+	STN_PACE_UNKNOWN,  /* a few pieces at once, until one, or several small reads, have come */
 	STN_PACE_DRAINING, /* that was slow: nothing new until all of them have come */
 	STN_PACE_TRYING,   /* one at a time, to compare */
 	STN_PACE_PARALLEL, /* as many as are wished for; for good if that has been tried */
@@ -30,6 +30,7 @@ struct stn_pace {
 	enum stn_pace_state state;
 	bool tried;	  /* the comparison has been made */
 	uint32_t slow;	  /* slow large reads in a row */
+	uint32_t quick;	  /* small reads among several that took no longer than the first */
 	uint32_t running; /* reads */
 	uint32_t large;	  /* of them large ones */
 	uint32_t pieces;  /* large reads that have ended in this state */

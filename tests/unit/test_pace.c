@@ -54,6 +54,23 @@ START_TEST(parallel)
 }
 END_TEST
 
+/* Several small reads that come as soon as one alone say it sooner. */
+START_TEST(small_reads)
+{
+	for (int slow = 0; slow < 2; slow++) {
+		start();
+		for (int i = 0; i < 8; i++)
+			stn_pace_begin(&pace, 64 * KIB, now);
+		now += LATENCY;
+		for (int i = 0; i < 8; i++)
+			stn_pace_end(&pace, 64 * KIB, slow ? 20 * MS * (uint64_t)(i + 1) : LATENCY,
+				     now);
+		ck_assert_int_eq(pace.state, slow ? STN_PACE_UNKNOWN : STN_PACE_PARALLEL);
+		ck_assert_uint_eq(begin_all(), slow ? 4 : 100);
+	}
+}
+END_TEST
+
 /* Goes through the slow beginning until reads are tried one at a time. */
 static void until_trying(void)
 {
@@ -145,6 +162,7 @@ Suite *unit_suite(void)
 	TCase *tcase = unit_case(suite, "states", 5);
 
 	tcase_add_test(tcase, parallel);
+	tcase_add_test(tcase, small_reads);
 	tcase_add_test(tcase, in_order);
 	tcase_add_test(tcase, slow_later);
 	tcase_add_test(tcase, slow);
