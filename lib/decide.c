@@ -193,7 +193,9 @@ enum stn_decision stn_engagement_decide(struct stn_engagement *e)
 	if (!stn_decision_engaged(decision) && !ask_hardware && !stn_journal_wants(decision))
 		return decision;
 	if (!e->survey)
-		e->survey = stn_survey_run(e->call->fd, stn_engagement_may_be_lazy(e), &error);
+		e->survey = stn_survey_run(
+			e->call->fd,
+			stn_decision_engaged(decision) && stn_engagement_may_be_lazy(e), &error);
 	if (!e->survey)
 		return stn_decision_engaged(decision) ? stn_engagement_error(error) : decision;
 	e->facts.unified = e->survey->unified;

@@ -384,3 +384,13 @@ struct stn_lazy *stn_lazy_find(const struct stn_lazy_engine *engine, uint32_t id
 
 	return lazy && lazy->id == id ? lazy : NULL;
 }
+
+bool stn_lazy_is_published(struct stn_lazy *lazy)
+{
+	uintptr_t at = (uintptr_t)lazy->plan.memory, end = at + lazy->plan.length;
+	struct stn_region region;
+
+	for (; !lazy->published && stn_region_find(at, end, &region); at = region.end)
+		lazy->published = region.lazy == lazy->id;
+	return lazy->published;
+}

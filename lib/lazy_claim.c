@@ -75,7 +75,7 @@ static void find_piece(const struct stn_lazy *lazy, enum stn_unit state, uint32_
 		}
 	}
 	*count = end - *first;
-	if (state == STN_UNIT_WANTED && *first % STN_LAZY_UNITS == 0 && *count == STN_LAZY_UNITS &&
+	if (state == STN_UNIT_WANTED && *first % STN_LAZY_UNITS == 0 &&
 	    is_wanted_whole(lazy, *first))
 		while (*count * STN_AHEAD_UNIT + STN_LAZY_BLOCK <= most &&
 		       is_wanted_whole(lazy, *first + *count))
@@ -99,13 +99,14 @@ static char *take_blocks(struct stn_lazy_engine *engine, const struct stn_lazy *
 
 /* True if a mapping is to be read after another one: a file of the same model, mapped behind it and
  * not touched yet. */
-static bool follows(const struct stn_lazy *next, const struct stn_lazy *lazy)
+static bool follows(struct stn_lazy *next, const struct stn_lazy *lazy)
 {
 	const struct stn_model *model = lazy->plan.model, *other = next->plan.model;
 
 	return other != model && other->family_key == model->family_key && other->family_size > 1 &&
 	       (int32_t)(next->id - lazy->id) > 0 && next->plan.prot == lazy->plan.prot &&
-	       !next->surrendered && !next->ahead.touches && !next->ahead.all;
+	       !next->surrendered && !next->ahead.touches && !next->ahead.all &&
+	       stn_lazy_is_published(next);
 }
 
 /*

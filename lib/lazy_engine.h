@@ -213,6 +213,10 @@ int stn_lazy_watch(const struct stn_lazy_engine *engine, const struct stn_lazy *
 /* Finds a mapping by its id; NULL for 0 and for what has ended. Pool lock held. */
 struct stn_lazy *stn_lazy_find(const struct stn_lazy_engine *engine, uint32_t id);
 
+/* True once the mapping is in the registry, or has been: what is read before that has no place to go
+ * and would be lost. Pool lock held. */
+bool stn_lazy_is_published(struct stn_lazy *lazy);
+
 /* Takes a mapping out of the table. Pool lock held. */
 void stn_lazy_unlink(struct stn_lazy_engine *engine, struct stn_lazy *lazy);
 

@@ -232,17 +232,6 @@ static bool is_stuck(const struct stn_lazy *lazy, uint64_t now)
 	       now - lazy->moved_at > lazy->plan.timeout;
 }
 
-/* True once the mapping is in the registry, or has been. Pool lock held. */
-static bool is_published(struct stn_lazy *lazy)
-{
-	uintptr_t at = (uintptr_t)lazy->plan.memory, end = at + lazy->plan.length;
-	struct stn_region region;
-
-	for (; !lazy->published && stn_region_find(at, end, &region); at = region.end)
-		lazy->published = region.lazy == lazy->id;
-	return lazy->published;
-}
-
 /* Looks after one mapping: places what need not be kept back, ends it, or gives it up. */
 static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 {
@@ -256,7 +245,7 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 
 	lazy->flush = false;
 	lazy->wake_from = lazy->wake_to = 0;
-	settled = is_published(lazy) && stn_lazy_left(lazy) == 0 && !lazy->surrendering;
+	settled = stn_lazy_is_published(lazy) && stn_lazy_left(lazy) == 0 && !lazy->surrendering;
 	over = settled && !lazy->running;
 	stn_lock_leave(&process->pool_lock, mask);
 	stn_lazy_draw(lazy);

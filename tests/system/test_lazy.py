@@ -196,6 +196,54 @@ def test_shards_follow(tmp_path, name, ahead, least, most):
     assert used.stdout.splitlines()[1] == str(sums)
 
 
+SHARD_BEING_MAPPED = """
+import json, mmap, os, struct, sys, threading, time, zlib
+def mapped(path):
+    fd = os.open(path, os.O_RDONLY)
+    view = memoryview(mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
+    os.close(fd)
+    return view
+first = mapped(sys.argv[1])
+start = 8 + struct.unpack("<Q", first[:8])[0]
+header = json.loads(bytes(first[8:start]))
+def sweep():
+    return [first[start + v["data_offsets"][0]] for v in header.values()]
+thread = threading.Thread(target=sweep)
+thread.start()
+time.sleep(float(sys.argv[3]))
+begun = time.monotonic()
+second = mapped(sys.argv[2])
+took = time.monotonic() - begun
+thread.join()
+time.sleep(1)
+print([zlib.adler32(view) for view in (first, second)])
+print(took > 1.9)
+"""
+
+
+@pytest.mark.parametrize("wait", [0.2, 0.5])
+def test_shard_that_is_being_mapped(tmp_path, wait):
+    """While mmap of one file of a model has not returned yet, all of the one before it comes to be
+    read: nothing of the other is read before it has a place, and it has the right bytes."""
+    need.fuse()
+    need.library()
+    files = [tmp_path / f"model-0000{shard}-of-00002.safetensors" for shard in (1, 2)]
+    for seed, file in enumerate(files):
+        made = models.make_safetensors("shard.safetensors", [2 * MIB] * 16, seed=seed)
+        file.write_bytes(made.read_bytes())
+    # The second map of the program gets its name late, which is just before it is published.
+    late = ["-e", "trace=prctl", "-e", "inject=prctl:delay_enter=2000000:when=2"]
+    strace = [need.command("strace"), "-f", "-o", os.devnull, *late]
+    strace += ["-E", f"LD_PRELOAD={paths.library()}", "-E", "STSHIM_FILL=lazy"]
+    with FuseServer(tmp_path, bandwidth=16 * MIB) as server:
+        there = [server.mountpoint / file.name for file in files]
+        command = [*strace, sys.executable, "-c", SHARD_BEING_MAPPED, *there, str(wait)]
+        result = run(command, preload=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+    sums = [zlib.adler32(file.read_bytes()) for file in files]
+    assert result.stdout.splitlines() == [str(sums), "True"]
+
+
 @pytest.mark.parametrize("order", ["start", "one", "second", "whole", "threads"])
 def test_fork(server, order):
     """A forked child reads the whole file right, whatever had been filled."""
