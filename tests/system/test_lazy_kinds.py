@@ -84,3 +84,19 @@ def test_filter_that_kills(server, public):
     result = run([*command, model], env=env, user=need.user(), timeout=30)
     assert result.returncode == 0, result.stderr
     assert result.decisions("fill") == ["engaged"]
+
+
+def test_filter_that_kills_who_is_not_to_ask(server, public):
+    """A map that is left alone asks for no userfaultfd, not even under STSHIM_FILL=lazy and where
+    the journal wants to hear of it."""
+    need.root()
+    copy = public / "model.safetensors"
+    shutil.copy(server.mountpoint / copy.name, copy)
+    for program in (need.program("load"), need.tool("deny"), paths.library()):
+        shutil.copy(program, public)
+    command = [public / "deny", f"{USERFAULTFD}:kill", "--", public / "load"]
+    env = {"LD_PRELOAD": public / paths.library().name, "STSHIM_FILL": "lazy",
+           "STSHIM_FS": "nfs", "STSHIM_UMA": "no", "STSHIM_LOG": "debug"}
+    result = run([*command, copy], env=env, user=need.user(), timeout=30)
+    assert result.returncode == 0, result.stderr
+    assert [line["reason"] for line in result.stats] == ["file-system"]
