@@ -22,6 +22,7 @@ void stn_ahead_start(struct stn_ahead *ahead, uint64_t size)
 {
 	memset(ahead, 0, sizeof(*ahead));
 	ahead->size = size;
+	ahead->lowest = NOWHERE;
 	for (int i = 0; i < STN_AHEAD_HEADS; i++)
 		ahead->heads[i] = NOWHERE;
 }
@@ -102,6 +103,7 @@ static void begin(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_plan 
 		.at = unit,
 		.low = unit,
 		.high = end,
+		.asked = unit,
 		.marker = NOWHERE,
 		.used_at = ahead->touches,
 		.live = true,
@@ -129,6 +131,7 @@ static void go_forwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t u
 		stn_min(stn_max(unit + STN_AHEAD_UNIT, stn_min(unit + DEMAND, end)), ahead->size);
 	plan->ahead_from = stn_max(run->high, plan->to);
 	plan->ahead_to = stn_max(end, plan->ahead_from);
+	run->asked = stn_round_down(plan->ahead_from, STN_AHEAD_UNIT);
 	/* There is nothing to follow at the end of the tensor. */
 	if (plan->ahead_to > plan->ahead_from && !(inside && end == limit))
 		plan->marker = plan->ahead_from;
@@ -149,6 +152,7 @@ static void go_backwards(struct stn_ahead *ahead, struct stn_run *run, uint64_t 
 		start = plan->from;
 	plan->ahead_to = stn_min(run->low, plan->from);
 	plan->ahead_from = stn_min(start, plan->ahead_to);
+	run->asked = plan->ahead_to;
 	if (plan->ahead_to > plan->ahead_from)
 		plan->marker = plan->ahead_to - STN_AHEAD_UNIT;
 	run->low = plan->ahead_from;
@@ -215,7 +219,7 @@ static void sweep_on(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_pl
 		plan->heads = true;
 	}
 	length = end - ahead->sweep_from;
-	if (ahead->all || (ahead->sweep < SWEEP && ahead->begun < BEGUN))
+	if (ahead->sweep < SWEEP && ahead->begun < BEGUN)
 		return;
 	if (ahead->sweep >= SWEPT || ahead->begun >= BEGUN || length >= CERTAIN) {
 		ask_for_all(ahead, plan);
@@ -226,11 +230,44 @@ static void sweep_on(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_pl
 	plan->ahead_to = stn_max(plan->ahead_to, ahead->sweep_to);
 }
 
+/*
+ * What lies between the runs and as much again beyond, once they have gone through most of that.
+ * The next touch that is seen is beyond what was asked for last: that has been gone through then.
+ */
+static void go_beyond(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_plan *plan)
+{
+	uint64_t span;
+
+	ahead->lowest = stn_min(ahead->lowest, unit);
+	ahead->highest = stn_max(ahead->highest, unit + STN_AHEAD_UNIT);
+	if (ahead->highest <= ahead->dense_to)
+		return;
+	span = ahead->highest - ahead->lowest;
+	ahead->covered = stn_max(ahead->covered, minus(ahead->dense_to, ahead->lowest));
+	if (ahead->covered < CERTAIN || ahead->covered < span / 3 * 2 ||
+	    (ahead->tensors && ahead->highest <= end_of_tensor(ahead, ahead->lowest)))
+		return;
+	ahead->dense_to = stn_min(stn_round_up(ahead->highest + span, 2 * MIB), ahead->size);
+	plan->ahead_from = ahead->lowest;
+	plan->ahead_to = stn_max(plan->ahead_to, ahead->dense_to);
+}
+
 /* The rest, once the runs have covered most of the mapping, or at once if that is little. */
 static void ask_for_the_rest(struct stn_ahead *ahead, struct stn_ahead_plan *plan)
 {
-	if (!ahead->all && (ahead->size <= SMALL || ahead->covered >= ahead->size / 5 * 3))
+	if (ahead->size <= SMALL || ahead->covered >= ahead->size / 5 * 3)
 		ask_for_all(ahead, plan);
+}
+
+/* What a touch asks for of that which is going to be read anyway. */
+static void hurry(const struct stn_ahead *ahead, const struct stn_run *run, uint64_t unit,
+		  struct stn_ahead_plan *plan)
+{
+	uint64_t end = stn_min(unit + STN_AHEAD_UNIT, ahead->size);
+
+	plan->from = run->backwards ? stn_max(run->low, minus(end, DEMAND)) : unit;
+	plan->from -= plan->from % STN_AHEAD_UNIT;
+	plan->to = run->backwards ? end : stn_max(end, stn_min(unit + DEMAND, run->high));
 }
 
 static void carry_on(struct stn_ahead *ahead, struct stn_run *run, uint64_t unit,
@@ -240,11 +277,15 @@ static void carry_on(struct stn_ahead *ahead, struct stn_run *run, uint64_t unit
 	if (run->high - run->low <= STN_AHEAD_UNIT)
 		run->backwards = unit < run->at;
 	ahead->covered += run->backwards ? run->at - unit : unit - run->at;
+	run->at = unit;
+	if (run->backwards ? unit >= run->asked : unit < run->asked) {
+		hurry(ahead, run, unit, plan);
+		return;
+	}
 	if (run->backwards)
 		go_backwards(ahead, run, unit, plan);
 	else
 		go_forwards(ahead, run, unit, plan);
-	run->at = unit;
 	run->marker = plan->marker;
 }
 
@@ -255,6 +296,11 @@ void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_
 
 	*plan = (struct stn_ahead_plan){.marker = NOWHERE};
 	ahead->touches++;
+	if (ahead->all) {
+		plan->from = unit;
+		plan->to = stn_min(unit + STN_AHEAD_UNIT, ahead->size);
+		return;
+	}
 	if (!run)
 		begin(ahead, unit, plan);
 	else
@@ -262,6 +308,7 @@ void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_
 	if (ahead->random || (ahead->confined && ahead->tensors))
 		return;
 	sweep_on(ahead, unit, plan);
+	go_beyond(ahead, unit, plan);
 	ask_for_the_rest(ahead, plan);
 }
 

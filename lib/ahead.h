@@ -11,8 +11,12 @@
  * most, and to its end at once if that is near. From 48 MiB on it is as much again as the run is
  * long, which soon is everything from here on. Part of what is read ahead is kept back, the marker:
  * the touch of it says that the program follows, and the next window is read while it works on this
- * one. Runs go backwards too. Several go on at once, for several threads. When the runs have
- * covered most of the mapping, in whatever order, the rest is read.
+ * one. A program that is faster than the file touches what is being read ahead: that is read next,
+ * and no window is added before the last one is reached. Runs go backwards too. Several go on at
+ * once, for several threads. What all of them have gone through, in whatever order, counts too: if
+ * that is 48 MiB and two thirds of what it lies in, more than one tensor, what lies between is read
+ * and as much again beyond (memmove copies piece by piece, each of them backwards); if it is most
+ * of the mapping, the rest.
  *
  * A sweep is first touches of tensors of which none is gone into: a loader that makes all tensors
  * of a file before any is used. After three that lie one behind the other what they lie in is read
@@ -44,6 +48,7 @@ struct stn_run {
 	uint64_t at;	/* the last touch */
 	uint64_t low;	/* all of [low, high) is or will be read on its behalf */
 	uint64_t high;
+	uint64_t asked;	  /* where its last window begins; backwards: where that ends */
 	uint64_t marker;  /* its unit is kept back until it is touched; UINT64_MAX: none */
 	uint64_t used_at; /* clock of touches, for replacing the oldest */
 	bool backwards;
@@ -53,6 +58,8 @@ struct stn_run {
 struct stn_ahead {
 	uint64_t size;		       /* bytes of the mapping */
 	uint64_t covered;	       /* bytes that the runs have gone through */
+	uint64_t lowest, highest;      /* where, with what was touched alone */
+	uint64_t dense_to;	       /* how far has been read on because that lies densely */
 	uint64_t touches;	       /* counts */
 	uint64_t sweep_from, sweep_to; /* what the sweep lies in, and has had read */
 	uint64_t begun_at;	       /* the last first touch of a tensor */

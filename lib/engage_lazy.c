@@ -31,11 +31,13 @@ static void plan_lazy(const struct stn_engagement *e, struct stn_lazy_plan *plan
 	plan->record = e->record;
 	plan->record.file_system = e->facts.file_system;
 	plan->memory = e->area.memory;
+	plan->keeper = e->area.keeper;
 	plan->length = stn_policy_bytes(&e->facts);
 	plan->offset = e->call->offset;
 	plan->prot = e->call->prot;
 	plan->most = e->most;
 	plan->drop_cache = stn_engagement_drops_cache(e);
+	plan->copies = e->owned && stn_config.io == STN_IO_AUTO && !plan->drop_cache;
 	plan->huge =
 		stn_config.huge_pages != STN_HUGE_OFF && e->survey->huge_page == STN_LAZY_HUGE_PAGE;
 	plan->timeout = stn_config.timeout;

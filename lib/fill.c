@@ -266,22 +266,11 @@ static void cut_lanes(struct stn_fill *fill)
 	fill->job.width = (uint32_t)count;
 }
 
-/* True if some of the file is in the page cache, by a look at a few of its pages. */
+/* True if some of the file is to be copied from the page cache. */
 static bool is_cached(const struct stn_fill_plan *plan)
 {
-	const uint64_t looks = 16;
-	unsigned char page = 0;
-
-	if (!plan->keeper || !plan->owned_file || !plan->want_direct || !plan->want_buffered)
-		return false;
-	for (uint64_t i = 0; i < looks && !(page & 1); i++) {
-		uint64_t at = plan->length * (2 * i + 1) / (2 * looks);
-
-		at -= at % stn_page_size();
-		if (stn_fs_resident(plan->keeper + at, stn_page_size(), &page) != 0)
-			return false;
-	}
-	return page & 1;
+	return plan->keeper && plan->owned_file && plan->want_direct && plan->want_buffered &&
+	       stn_source_is_cached(plan->keeper, plan->length);
 }
 
 struct stn_fill *stn_fill_make(const struct stn_fill_plan *plan, uint64_t budget_left)

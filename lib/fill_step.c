@@ -11,7 +11,6 @@
 #define MIB	     ((uint64_t)1 << 20)
 #define LOOK_CLOSELY (1024 * MIB) /* with less memory than this left look at it for every MiB */
 #define TAKE_TURNS   (128 * MIB)  /* with less than this one thread reads at a time */
-#define GAP_LEAST    (256u << 10) /* read between pieces that are cached */
 #define PIECE_LEAST  (128u << 10) /* of what is given up after an I/O error */
 
 static void run_open_copy(const struct stn_fill *fill, struct stn_step *step)
@@ -102,24 +101,17 @@ static ssize_t read_file(struct stn_fill *fill, uint32_t index, uint64_t offset,
 	return got;
 }
 
-/*
- * Reads the first run of a range: copies it if it is cached, else reads it, and not less than some
- * requests' worth. Bytes or -errno.
- */
+/* Copies the first run of a range if it is cached, else reads it. Bytes or -errno. */
 static ssize_t read_run(struct stn_fill *fill, uint32_t index, uint64_t offset, uint64_t length)
 {
 	const struct stn_fill_plan *plan = &fill->plan;
-	uint64_t at = offset - plan->offset, run, copied;
-	bool cached;
+	uint64_t at = offset - plan->offset;
+	struct stn_source_copy copy = {fill->opening.source->copy_fd, plan->fuse,
+				       plan->keeper + at};
+	size_t gap, copied = stn_source_copy(&copy, plan->memory + at, length, offset, &gap);
 
-	run = stn_source_run(plan->keeper + at, length, &cached);
-	copied = cached ? stn_source_copy(fill->opening.source->copy_fd, plan->memory + at, run,
-					  offset, plan->fuse)
-			: 0;
 	__atomic_fetch_add(&fill->copied_bytes, copied, __ATOMIC_RELAXED);
-	if (copied)
-		return (ssize_t)copied;
-	return read_file(fill, index, offset, stn_min(stn_max(run, GAP_LEAST), length));
+	return copied ? (ssize_t)copied : read_file(fill, index, offset, gap);
 }
 
 /* Reads one range into its place. Bytes or -errno. */

@@ -188,7 +188,8 @@ static int link_lazy(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 		if (rc < 0)
 			return rc;
 		engine->lazies[i] = lazy;
-		lazy->pace = find_pace(engine, lazy->plan.record.identity.device);
+		lazy->pace = lazy->copy < 0 ? find_pace(engine, lazy->plan.record.identity.device)
+					    : NULL;
 		stn_lazy_fork_table[i] = lazy;
 		engine->count++;
 		atomic_fetch_add(&live, 1);
@@ -211,6 +212,17 @@ void stn_lazy_forget_all(void)
 	atomic_store(&live, 0);
 }
 
+/* Opens the file a second time if some of it may be copied from the page cache. */
+static void open_copy(struct stn_lazy *lazy)
+{
+	const struct stn_lazy_plan *plan = &lazy->plan;
+	bool direct;
+
+	if (plan->copies && stn_source_is_cached(plan->keeper, plan->length))
+		lazy->copy = stn_source_open(plan->descriptor, &plan->record.identity, false, true,
+					     &direct);
+}
+
 /* Opens the file and a userfaultfd, and registers the memory. 0 or -errno. */
 static int open_lazy(struct stn_lazy *lazy)
 {
@@ -225,6 +237,7 @@ static int open_lazy(struct stn_lazy *lazy)
 		return lazy->file;
 	if (plan->drop_cache)
 		stn_source_drop_cache(lazy->file, plan->offset, plan->length);
+	open_copy(lazy);
 	lazy->uffd = stn_uffd_open(&user_only);
 	if (lazy->uffd < 0)
 		return lazy->uffd;
@@ -237,13 +250,14 @@ static int open_lazy(struct stn_lazy *lazy)
 	return rc ? rc : stn_uffd_register(lazy->uffd, plan->memory, size);
 }
 
-/* Closes and frees a mapping that is in no table. */
-static void free_lazy(struct stn_lazy *lazy)
+void stn_lazy_free(struct stn_lazy *lazy)
 {
 	if (lazy->uffd >= 0)
 		stn_sys_close(lazy->uffd);
 	if (lazy->file >= 0)
 		stn_sys_close(lazy->file);
+	if (lazy->copy >= 0)
+		stn_sys_close(lazy->copy);
 	stn_sys_munmap(lazy, lazy->mapped);
 }
 
@@ -264,7 +278,7 @@ static void run_setup(struct stn_call *call)
 	setup->linked = rc == 0;
 	stn_lock_leave(&process->pool_lock, mask);
 	if (rc < 0)
-		free_lazy(setup->lazy);
+		stn_lazy_free(setup->lazy);
 	setup->result = rc;
 }
 
@@ -281,7 +295,7 @@ static struct stn_lazy *map_lazy(const struct stn_lazy_plan *plan)
 	lazy->plan = *plan;
 	lazy->mapped = size;
 	lazy->inherited = lazy->unit + units;
-	lazy->uffd = lazy->file = -1;
+	lazy->uffd = lazy->file = lazy->copy = -1;
 	lazy->units = (uint32_t)units;
 	lazy->counts[STN_UNIT_EMPTY] = lazy->units;
 	lazy->moves = (plan->prot & PROT_WRITE) != 0;
@@ -341,7 +355,7 @@ int stn_lazy_make(const struct stn_lazy_plan *plan, uint32_t *id)
 		setup->call.job.lazy = true;
 		rc = submit_setup(process, setup);
 		if (rc < 0)
-			free_lazy(lazy);
+			stn_lazy_free(lazy);
 	}
 	if (rc == 0)
 		rc = await_setup(process, setup, plan->timeout);

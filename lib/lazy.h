@@ -30,11 +30,13 @@ struct stn_lazy_plan {
 	struct stn_model *model;  /* whose delivered bytes are counted */
 	struct stn_record record; /* identity and file system are set */
 	char *memory;		  /* the area, with the program's access, seen by nobody yet */
+	char *keeper;		  /* the file's own mapping, which begins at the same offset */
 	uint64_t length;	  /* bytes of the file in it, from its start */
 	uint64_t offset;	  /* of its start in the file */
 	int prot;		  /* the program's access */
 	uint64_t most;		  /* bytes to read; what is missing then is the file's */
 	bool drop_cache;	  /* its page cache is dropped before and after */
+	bool copies;		  /* what is in the page cache may be copied from there */
 	bool huge;		  /* fill whole huge pages where they are missing as a whole */
 	uint64_t timeout;	  /* nanoseconds without progress; 0 = wait for ever */
 };

@@ -88,6 +88,5 @@ void stn_lazy_run_end(struct stn_lazy *lazy)
 	stn_lazy_record(lazy);
 	if (lazy->plan.drop_cache)
 		stn_source_drop_cache(lazy->file, lazy->plan.offset, lazy->plan.length);
-	stn_sys_close(lazy->file);
-	stn_sys_munmap(lazy, lazy->mapped);
+	stn_lazy_free(lazy);
 }

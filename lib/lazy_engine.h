@@ -55,22 +55,23 @@ struct stn_lazy {
 	uint32_t id;		   /* what the mapping's records in the registry say */
 	int uffd;		   /* in the crew's table of descriptors, as is */
 	int file;		   /* the file, direct */
+	int copy; /* the file, buffered: some of it was in the page cache; else -1 */
 	uint32_t units;
 	uint32_t counts[STN_UNIT_LOST + 1]; /* units in each state */
 	uint32_t running;		    /* threads that read or place for it */
 	uint32_t cursor;		    /* where the last read began */
-	struct stn_pace *pace;		    /* of its mount, or NULL if there are too many */
-	bool moves;			    /* UFFDIO_MOVE may do */
-	bool user_only;			    /* system calls that touch a hole fail */
-	bool surrendered;		    /* no more reading */
-	bool surrendering;		    /* a thread gives its holes to the file */
-	bool published; /* it is in the registry, or has been; till then nobody sees it */
-	bool plain;	/* it has no holes, and no descriptor; reads may still run */
-	bool mixed;	/* pages may be there in units that are not */
-	bool flush;	/* place what is kept back */
-	bool recorded;	/* the journal has it */
-	bool to_record; /* the journal is to have it now */
-	bool drawn;	/* a progress bar has been begun */
+	struct stn_pace *pace; /* of its mount; NULL if there are too many, or it is copied */
+	bool moves;	       /* UFFDIO_MOVE may do */
+	bool user_only;	       /* system calls that touch a hole fail */
+	bool surrendered;      /* no more reading */
+	bool surrendering;     /* a thread gives its holes to the file */
+	bool published;	       /* it is in the registry, or has been; till then nobody sees it */
+	bool plain;	       /* it has no holes, and no descriptor; reads may still run */
+	bool mixed;	       /* pages may be there in units that are not */
+	bool flush;	       /* place what is kept back */
+	bool recorded;	       /* the journal has it */
+	bool to_record;	       /* the journal is to have it now */
+	bool drawn;	       /* a progress bar has been begun */
 	uint32_t wake_from,
 		wake_to; /* units that have gone, for which threads may wait; none: equal */
 	enum stn_decision outcome; /* what the journal will say */
@@ -79,6 +80,7 @@ struct stn_lazy {
 	uint64_t begun;		   /* clock */
 	uint64_t moved_at;	   /* clock of the last progress */
 	uint64_t read_bytes;
+	uint64_t copied_bytes; /* of them from the page cache */
 	uint64_t returned_bytes;
 	uint64_t stuck_at;  /* offset in the file of what was waited for when it was given up */
 	uint64_t failed_at; /* offset in the file of the first I/O error, +1; 0: none */
@@ -213,9 +215,13 @@ int stn_lazy_watch(const struct stn_lazy_engine *engine, const struct stn_lazy *
 /* Finds a mapping by its id; NULL for 0 and for what has ended. Pool lock held. */
 struct stn_lazy *stn_lazy_find(const struct stn_lazy_engine *engine, uint32_t id);
 
-/* True once the mapping is in the registry, or has been: what is read before that has no place to go
- * and would be lost. Pool lock held. */
+/* True once the mapping is in the registry, or has been: what is read before that has no place to
+ * go and would be lost. Pool lock held. */
 bool stn_lazy_is_published(struct stn_lazy *lazy);
+
+/* Closes and frees a mapping that is in no table, which may wait for the file's server. On a thread
+ * of the lazy crew, or nothing is open yet; no lock held. */
+void stn_lazy_free(struct stn_lazy *lazy);
 
 /* Takes a mapping out of the table. Pool lock held. */
 void stn_lazy_unlink(struct stn_lazy_engine *engine, struct stn_lazy *lazy);

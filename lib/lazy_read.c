@@ -7,6 +7,7 @@
 
 #include "budget.h"
 #include "config.h"
+#include "fs.h"
 #include "region.h"
 #include "source.h"
 #include "sys.h"
@@ -42,23 +43,71 @@ static bool over_budget(struct stn_lazy_engine *engine, uint64_t bytes)
 	return left < bytes;
 }
 
+/* Reads a range of the file into block, to whole pages. Bytes or -errno. */
+static ssize_t read_file(const struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
+{
+	bool direct = true;
+
+	return stn_source_read(lazy->file, &direct, block, stn_round_up(bytes, stn_page_size()),
+			       bytes, lazy->plan.offset + at);
+}
+
+/* How much of a range has the keeper where it was mapped: what has been cut or given back has not.
+ */
+static uint64_t kept_bytes(const struct stn_lazy *lazy, uint64_t at, uint64_t bytes)
+{
+	uintptr_t address = (uintptr_t)lazy->plan.memory + at;
+	struct stn_region region;
+
+	if (!stn_region_find(address, address + bytes, &region) || region.lazy != lazy->id ||
+	    region.start != address || region.keeper != (uintptr_t)lazy->plan.keeper + at)
+		return 0;
+	return stn_min(bytes, region.end - address);
+}
+
+/* Copies the first run of a range if the page cache has it, else reads it. Bytes or -errno. */
+static ssize_t read_run(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
+{
+	struct stn_source_copy copy = {lazy->copy, lazy->plan.record.file_system == STN_FS_FUSE,
+				       lazy->plan.keeper + at};
+	uint64_t kept = kept_bytes(lazy, at, bytes);
+	size_t gap = bytes, copied = 0;
+
+	if (kept)
+		copied = stn_source_copy(&copy, block, kept, lazy->plan.offset + at, &gap);
+	__atomic_fetch_add(&lazy->copied_bytes, copied, __ATOMIC_RELAXED);
+	return copied ? (ssize_t)copied : read_file(lazy, block, at, gap);
+}
+
+/* Reads a range of the file into block. Bytes or -errno. */
+static ssize_t read_once(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
+{
+	ssize_t got = 1;
+
+	if (lazy->copy < 0)
+		return read_file(lazy, block, at, bytes);
+	for (uint64_t done = 0; done < bytes; done += (uint64_t)got) {
+		got = read_run(lazy, block + done, at + done, bytes - done);
+		if (got <= 0)
+			return got ? got : (ssize_t)done;
+	}
+	return (ssize_t)bytes;
+}
+
 /* Reads a range of the file into block, up to a number of times. Bytes or -errno. */
-static ssize_t read_range(const struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes,
+static ssize_t read_range(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes,
 			  int tries)
 {
 	const uint64_t pause = 20000000;
-	size_t rounded = stn_round_up(bytes, stn_page_size());
-	bool direct = true;
 	ssize_t got = -EIO;
 
 	for (int again = 0; again < tries && got == -EIO; again++) {
 		if (again)
 			stn_sys_sleep(pause << (3 * (again - 1)));
-		got = stn_source_read(lazy->file, &direct, block, rounded, bytes,
-				      lazy->plan.offset + at);
+		got = read_once(lazy, block, at, bytes);
 	}
 	if (got == (ssize_t)bytes)
-		memset(block + bytes, 0, rounded - bytes);
+		memset(block + bytes, 0, stn_round_up(bytes, stn_page_size()) - bytes);
 	return got;
 }
 

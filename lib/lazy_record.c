@@ -51,7 +51,8 @@ static void write_record(const struct stn_lazy *lazy)
 	record.bytes = lazy->plan.length;
 	record.elapsed = stn_sys_clock(CLOCK_MONOTONIC) - lazy->begun;
 	record.threads = lazy->most_running;
-	record.direct_bytes = lazy->read_bytes;
+	record.buffered_bytes = stn_min(lazy->copied_bytes, lazy->read_bytes);
+	record.direct_bytes = lazy->read_bytes - record.buffered_bytes;
 	record.returned_bytes = lazy->returned_bytes;
 	if (lazy->surrendered)
 		record.returned_bytes =

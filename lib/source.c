@@ -206,7 +206,22 @@ static bool find_cached(int fd, uint64_t offset, size_t length,
 	return probe_pages(fd, offset, length, pages);
 }
 
-size_t stn_source_run(char *mapping, size_t length, bool *cached)
+bool stn_source_is_cached(char *mapping, uint64_t length)
+{
+	const uint64_t looks = 16;
+	unsigned char page = 0;
+
+	for (uint64_t i = 0; i < looks && !(page & 1); i++) {
+		uint64_t at = stn_round_down(length * (2 * i + 1) / (2 * looks), stn_page_size());
+
+		if (stn_fs_resident(mapping + at, stn_page_size(), &page) != 0)
+			return false;
+	}
+	return page & 1;
+}
+
+/* The first run of a mapping, some MiB at most, that is cached as a whole or not at all. Bytes. */
+static size_t find_run(char *mapping, size_t length, bool *cached)
 {
 	unsigned char pages[1024];
 	size_t page = stn_page_size(), count, i = 0;
@@ -222,17 +237,23 @@ size_t stn_source_run(char *mapping, size_t length, bool *cached)
 	return stn_min(i * page, length);
 }
 
-size_t stn_source_copy(int fd, void *memory, size_t length, uint64_t offset, bool fuse)
+size_t stn_source_copy(const struct stn_source_copy *copy, void *memory, size_t length,
+		       uint64_t offset, size_t *gap)
 {
-	struct iovec one = {memory, length};
+	const size_t least = 256u << 10; /* of a request */
+	bool cached;
+	size_t run = find_run(copy->mapping, length, &cached);
+	struct iovec one = {memory, run};
 	/* FUSE refuses reads that must not wait. There a page that the kernel drops at this very
 	 * moment is read in again. */
-	long got = stn_sys_call(SYS_preadv2, fd, (long)&one, 1, (long)offset, 0,
-				fuse ? 0 : RWF_NOWAIT);
+	long got = cached ? stn_sys_call(SYS_preadv2, copy->fd, (long)&one, 1, (long)offset, 0,
+					 copy->fuse ? 0 : RWF_NOWAIT)
+			  : 0;
 
+	*gap = stn_min(stn_max(run, least), length);
 	if (got <= 0)
 		return 0;
-	return (size_t)got < length ? (size_t)got / stn_page_size() * stn_page_size() : length;
+	return (size_t)got < run ? stn_round_down((size_t)got, stn_page_size()) : run;
 }
 
 ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t offset,

@@ -67,18 +67,24 @@ bool stn_source_is_file(int fd, const struct stn_identity *identity);
 ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, size_t wanted,
 			uint64_t offset);
 
-/*
- * The first run of a mapping, some MiB at most, that is cached as a whole or not at all. mapping:
- * PROT_NONE will do; its residency can be asked for (see stn_fs_resident), else nothing is cached.
- * Bytes.
- */
-size_t stn_source_run(char *mapping, size_t length, bool *cached);
+/* What the page cache has of a file, to be copied from there. */
+struct stn_source_copy {
+	int fd;	       /* buffered */
+	bool fuse;     /* the file system is FUSE */
+	char *mapping; /* of the file, PROT_NONE will do, at the offset that is asked for; its
+			* residency can be asked for (see stn_fs_resident) */
+};
+
+/* True if some of a file is in the page cache, by a look at a few pages of such a mapping. */
+bool stn_source_is_cached(char *mapping, uint64_t length);
 
 /*
- * Copies what stn_source_run has found cached, through a buffered descriptor. Nothing is read into
- * the page cache. Returns bytes, a page multiple or length; 0 also where it cannot be done.
+ * Copies the first run of length bytes at offset that the page cache has. Nothing is read into it.
+ * Returns bytes, a page multiple or length; 0 if the first page is not cached: *gap is how much to
+ * read instead then, which may be more than is missing, since a request costs more than copying.
  */
-size_t stn_source_copy(int fd, void *memory, size_t length, uint64_t offset, bool fuse);
+size_t stn_source_copy(const struct stn_source_copy *copy, void *memory, size_t length,
+		       uint64_t offset, size_t *gap);
 
 /* Reads length bytes through a buffered descriptor, with the page cache left as it was. */
 ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t offset,

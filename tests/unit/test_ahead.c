@@ -282,6 +282,57 @@ START_TEST(the_rest)
 }
 END_TEST
 
+/* Pieces one behind the other, each gone through backwards, as memmove does. */
+START_TEST(pieces_backwards)
+{
+	uint64_t piece = 0, asked = 0;
+
+	start();
+	for (; piece < 100 * MIB && !asked; piece += 4 * MIB)
+		for (uint64_t at = 4 * MIB; at > 0 && !asked; at -= STN_AHEAD_UNIT) {
+			touch(piece + at - 1);
+			if (plan.ahead_to > piece + 4 * MIB)
+				asked = plan.ahead_to;
+		}
+	ck_assert_uint_le(piece, 64 * MIB);
+	ck_assert_uint_eq(plan.ahead_from, 0);
+	ck_assert_uint_ge(asked, 96 * MIB);
+	ck_assert_uint_le(asked, 132 * MIB);
+	/* Nothing more until what has been asked for is gone through. */
+	touch(asked - 1);
+	ck_assert_uint_le(plan.ahead_to, asked);
+}
+END_TEST
+
+/* Who is faster than the file hurries what is read for the run already; that adds nothing to it. */
+START_TEST(hurry)
+{
+	uint64_t high, asked;
+
+	start();
+	go_through(0, 32 * MIB);
+	touch(ahead.runs[0].asked);
+	high = ahead.runs[0].high;
+	asked = ahead.runs[0].asked;
+	ck_assert_uint_ge(asked, 34 * MIB);
+	for (uint64_t at = ahead.runs[0].at; at < asked; at += STN_AHEAD_UNIT) {
+		touch(at);
+		ck_assert_uint_eq(plan.from, at);
+		ck_assert_uint_le(plan.to, high);
+		ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+		ck_assert_uint_eq(plan.marker, UINT64_MAX);
+	}
+	touch(asked);
+	ck_assert_uint_gt(plan.ahead_to, high);
+	/* Nor does anything where all is going to be read. */
+	ahead.all = true;
+	touch(200 * MIB);
+	ck_assert_uint_eq(plan.to - plan.from, STN_AHEAD_UNIT);
+	touch(200 * MIB + STN_AHEAD_UNIT);
+	ck_assert_uint_eq(plan.ahead_from, plan.ahead_to);
+}
+END_TEST
+
 /* Several threads: each run goes on by itself. */
 START_TEST(four_runs)
 {
@@ -328,6 +379,8 @@ Suite *unit_suite(void)
 	tcase_add_test(tcase, little_is_read_beyond);
 	tcase_add_test(tcase, long_runs);
 	tcase_add_test(tcase, backwards);
+	tcase_add_test(tcase, pieces_backwards);
+	tcase_add_test(tcase, hurry);
 	tcase_add_test(tcase, at_random);
 	tcase_add_test(tcase, the_rest);
 	tcase_add_test(tcase, four_runs);
