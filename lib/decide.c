@@ -5,6 +5,7 @@
 #include <sys/vfs.h>
 
 #include "config.h"
+#include "fs.h"
 #include "lazy.h"
 #include "page.h"
 #include "process.h"
@@ -51,6 +52,7 @@ static void look_at_call(struct stn_engagement *e)
 	facts->fill = stn_config.fill;
 	facts->io = stn_config.io;
 	facts->mlock = stn_config.mlock;
+	facts->cache = stn_config.cache;
 	facts->file_systems = stn_config.file_systems;
 	facts->prot = e->call->prot;
 	facts->flags = e->call->flags;
@@ -202,6 +204,10 @@ enum stn_decision stn_engagement_decide(struct stn_engagement *e)
 	decision = stn_policy_screen(&e->facts);
 	if (!stn_decision_engaged(decision))
 		return decision;
+	e->facts.cached = stn_policy_asks_cache(&e->facts) && e->owned &&
+			  stn_fs_cached(e->call->fd, e->facts.file_size);
+	if (e->facts.cached)
+		return STN_DECLINED_CACHED;
 	e->facts.lazy = stn_engagement_suits_lazy(e);
 	decision = stn_policy_screen(&e->facts);
 	if (!stn_region_room(STN_FILL_HOLES + 2))

@@ -183,6 +183,13 @@ bool stn_policy_suits_lazy(const struct stn_facts *facts, enum stn_lazy_kind kin
 	return kind == STN_LAZY_FULL || (kind == STN_LAZY_USER_ONLY && facts->prot == PROT_READ);
 }
 
+bool stn_policy_asks_cache(const struct stn_facts *facts)
+{
+	return facts->file_system != STN_FS_FUSE && !facts->unified &&
+	       facts->fill == STN_FILL_AUTO && facts->mlock == STN_MLOCK_OFF &&
+	       facts->cache != STN_CACHE_DROP;
+}
+
 /* True if the file is read a third time; what a lazily filled mapping reads is not known yet. */
 static bool delivers_too_much(const struct stn_facts *facts)
 {
@@ -197,6 +204,8 @@ enum stn_decision stn_policy_decide(const struct stn_facts *facts)
 
 	if (!stn_decision_engaged(decision))
 		return decision;
+	if (facts->cached && stn_policy_asks_cache(facts))
+		return STN_DECLINED_CACHED;
 	/* A program that opens a shard for every tensor must not read it whole each time. */
 	if (decision == STN_ENGAGED && delivers_too_much(facts))
 		return STN_DECLINED_REREAD;

@@ -60,6 +60,7 @@ struct stn_facts {
 	uint64_t fill;		  /* enum stn_fill_mode */
 	uint64_t io;		  /* enum stn_io_mode */
 	uint64_t mlock;		  /* enum stn_mlock_mode */
+	uint64_t cache;		  /* enum stn_cache_mode */
 	const char *file_systems; /* STSHIM_FSTYPES */
 	bool model;		  /* opened under a model's name */
 	bool regular;		  /* a regular file */
@@ -95,6 +96,13 @@ enum stn_decision stn_policy_read(const struct stn_facts *facts);
 
 /* Decides with everything known. */
 enum stn_decision stn_policy_decide(const struct stn_facts *facts);
+
+/*
+ * True if a mapping is the kernel's where the page cache has the file, off FUSE and unified memory:
+ * nothing is nearer to the program than that. Who says how to fill, or that it is to be locked or
+ * dropped, wants it filled.
+ */
+bool stn_policy_asks_cache(const struct stn_facts *facts);
 
 /* True if auto's answer for this file system depends on unified memory. */
 bool stn_policy_needs_unified(const struct stn_facts *facts);

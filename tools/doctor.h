@@ -43,6 +43,7 @@ struct doctor_file {
 	char path[PATH_MAX];
 	uint64_t size, file_system; /* f_type */
 	bool regular, dax, readable;
+	bool cached; /* the page cache has it */
 	enum stn_decision decision;
 	bool lazy, lazy_writable;	/* filled lazily if read-only; if writable */
 	struct stn_budget_verdict room; /* of STN_DECLINED_MEMORY */

@@ -14,6 +14,7 @@
 
 #include "child.h"
 #include "names.h"
+#include "fs.h"
 #include "page.h"
 #include "sys.h"
 
@@ -27,6 +28,18 @@ struct look {
 	bool over;
 	struct doctor_path path;
 };
+
+/* True if the page cache has a file, not on FUSE; of his own files the asker is told the truth. */
+static bool is_cached(const char *path, const struct doctor_file *file)
+{
+	bool look = file->regular && file->readable && file->file_system != STN_FS_FUSE;
+	int fd = look ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	bool cached = fd >= 0 && stn_fs_cached(fd, file->size);
+
+	if (fd >= 0)
+		close(fd);
+	return cached;
+}
 
 /* Notes what one file shows. 0 or errno. */
 static int look_at_file(const char *path, struct doctor_file *file)
@@ -47,6 +60,7 @@ static int look_at_file(const char *path, struct doctor_file *file)
 	file->dax = (st.stx_attributes & STATX_ATTR_DAX) != 0;
 	file->file_system = (uint32_t)fs.f_type;
 	file->readable = access(path, R_OK) == 0;
+	file->cached = (st.stx_uid == geteuid() || geteuid() == 0) && is_cached(path, file);
 	return error;
 }
 
@@ -185,11 +199,13 @@ static struct stn_facts facts_of(const struct doctor *doctor, const struct docto
 		.fill = doctor->config.fill,
 		.io = doctor->config.io,
 		.mlock = doctor->config.mlock,
+		.cache = doctor->config.cache,
 		.file_systems = doctor->config.file_systems,
 		/* A directory stands for the models in it. */
 		.model = path->directory || stn_names_match(doctor->config.files, file->path),
 		.regular = file->regular,
 		.dax = file->dax,
+		.cached = file->cached,
 		.unified = doctor->host.unified,
 		.file_system = file->file_system,
 		.prot = PROT_READ,

@@ -95,6 +95,10 @@ def mounted(**options):
     return FuseServer(options.pop("source", None) or files(), **options)
 
 
+# An environment that engages; by itself a cached file on a disk is left to the kernel.
+ON_DISK = {"STSHIM_MODE": "always", "STSHIM_FILL": "eager"}
+
+
 @contextlib.contextmanager
 def place(kind, tmp_path, **options):
     """The files on a FUSE mount or on disk, as a directory and the environment that engages."""
@@ -102,7 +106,7 @@ def place(kind, tmp_path, **options):
         with mounted(**options) as server:
             yield server.mountpoint, {}
     else:
-        yield files(), {"STSHIM_MODE": "always"}
+        yield files(), ON_DISK
 
 
 def argv(program, path, case):

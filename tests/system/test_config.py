@@ -143,6 +143,7 @@ def test_mode_auto_leaves_disks_alone():
 
 def test_mode_always():
     """Engages on a disk; the mapping is anonymous memory with a name."""
+    cache.evict(files() / MODEL)
     result = load(files() / MODEL, "-m", MODE="always")
     assert decisions(result) == ["engaged"]
     maps = [line for line in result.stdout.splitlines() if line.startswith("map:")]
@@ -199,8 +200,28 @@ def test_file_systems():
         ]
         for listed in ("fuse", "nfs,fuse", "all"):
             assert decisions(load(server.mountpoint / MODEL, FSTYPES=listed)) == ["engaged"]
-    assert decisions(load(files() / MODEL, FSTYPES=f"fuse,{disk}")) == ["engaged"]
-    assert decisions(load(files() / MODEL, FSTYPES="all")) == ["engaged"]
+    for listed in (f"fuse,{disk}", "all"):
+        cache.evict(files() / MODEL)
+        assert decisions(load(files() / MODEL, FSTYPES=listed)) == ["engaged"]
+
+
+def test_cached_file():
+    """Off FUSE and unified memory the kernel's own mapping of a cached file is left alone, unless it
+    is said how to fill it."""
+    path = files() / BIG
+    cache.evict(path)
+    assert decisions(load(path, MODE="always", UMA="no")) == ["engaged"]
+    path.read_bytes()
+    for fill, uma, decision in (("auto", "no", "declined:cached"), ("lazy", "no", "engaged"),
+                                ("eager", "no", "engaged"), ("auto", "yes", "engaged")):
+        path.read_bytes()
+        assert decisions(load(path, MODE="always", FILL=fill, UMA=uma)) == [decision], fill
+    path.read_bytes()
+    assert decisions(load(path, MODE="always", UMA="no", CACHE="drop")) == ["engaged"]
+    path.read_bytes()
+    with mounted(keep_cache=True) as server:
+        (server.mountpoint / BIG).read_bytes()
+        assert decisions(load(server.mountpoint / BIG)) == ["engaged"]
 
 
 def _type_of(path):
@@ -296,10 +317,10 @@ def test_page_cache_on_disk(setting):
     path = files() / BIG
     cache.evict(path)
     assert cache.resident(path) == 0
-    assert engaged(load(path, MODE="always", CACHE=setting, UMA="no"), BIG)
+    assert engaged(load(path, MODE="always", FILL="eager", CACHE=setting, UMA="no"), BIG)
     assert cache.resident(path) == 0
     path.read_bytes()
-    assert engaged(load(path, MODE="always", CACHE=setting, UMA="no"), BIG)
+    assert engaged(load(path, MODE="always", FILL="eager", CACHE=setting, UMA="no"), BIG)
     assert cache.resident(path) == (0 if setting == "drop" else -(-BIG_SIZE // 4096) * 4096)
 
 

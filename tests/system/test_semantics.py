@@ -11,6 +11,7 @@ from compare import (
     MODEL,
     MODEL_SIZE,
     ODD,
+    ON_DISK,
     argv,
     both,
     cases,
@@ -116,7 +117,7 @@ def test_renamed_and_unlinked(tmp_path):
     shutil.copy(files() / MODEL, path)
     bare = run(command, preload=False)
     shutil.copy(files() / MODEL, path)
-    same(bare, run(command, env={"STSHIM_MODE": "always"}))
+    same(bare, run(command, env=ON_DISK))
 
 
 def test_rights_dropped(public):
@@ -127,7 +128,7 @@ def test_rights_dropped(public):
     shutil.copy(files() / MODEL, path)
     command = argv("opens", path, "rights-dropped")
     bare = run(command, preload=False)
-    same(bare, run(command, env={"STSHIM_MODE": "always"}))
+    same(bare, run(command, env=ON_DISK))
     assert "open: -1 EACCES" in bare.stdout
 
 
@@ -140,7 +141,7 @@ def test_new_versions(tmp_path):
         shutil.copy(files() / MODEL, path)
         shutil.copy(files() / "multiple.safetensors", other)
         command = argv("opens", path, "new-versions")
-        env = {"STSHIM_MODE": "always"} if preload else {}
+        env = ON_DISK if preload else {}
         results.append(run(command, preload=preload, env=env))
     same(*results)
     assert decisions(results[1]) == ["engaged"] * 6, results[1].log
@@ -157,7 +158,7 @@ def test_huge_file(tmp_path):
             file.seek(min(part * size // 8, size - 4096) + 99)
             file.write(b"something %d" % part)
     env = {"STSHIM_MODE": "always"}
-    _, preloaded = both("extent", path, "huge", env={**env, "STSHIM_FILL": "eager"})
+    _, preloaded = both("extent", path, "huge", env=ON_DISK)
     assert decisions(preloaded) == ["engaged"] * 8 + ["declined:memory"]
     _, preloaded = both("extent", path, "huge", env=env)
     assert decisions(preloaded) == ["engaged"] * 9
@@ -170,7 +171,7 @@ def test_created_files(tmp_path):
     for name, preload in (("bare", False), ("preloaded", True)):
         (tmp_path / name).mkdir()
         command = argv("opens", files() / MODEL, "created")
-        env = {"STSHIM_MODE": "always"} if preload else {}
+        env = ON_DISK if preload else {}
         results.append(run(command, preload=preload, env=env, cwd=tmp_path / name, timeout=20))
     same(*results)
     assert not engaged(results[1], "a.safetensors")

@@ -212,6 +212,36 @@ START_TEST(eager_has_no_peek)
 }
 END_TEST
 
+/* A file that the page cache has is the kernel's, but not on FUSE, on unified memory, or where it
+ * is said what is to be done with it. */
+START_TEST(cached)
+{
+	struct stn_facts facts, other;
+
+	set_facts(&table[0], &facts);
+	facts.mode = STN_MODE_ALWAYS;
+	facts.file_system = EXT4;
+	ck_assert_int_eq(stn_policy_decide(&facts), STN_ENGAGED);
+	facts.cached = true;
+	ck_assert_int_eq(stn_policy_decide(&facts), STN_DECLINED_CACHED);
+	other = facts;
+	other.file_system = FUSE;
+	ck_assert_int_eq(stn_policy_decide(&other), STN_ENGAGED);
+	other = facts;
+	other.unified = true;
+	ck_assert_int_eq(stn_policy_decide(&other), STN_ENGAGED);
+	other = facts;
+	other.fill = STN_FILL_LAZY;
+	ck_assert_int_eq(stn_policy_decide(&other), STN_ENGAGED);
+	other = facts;
+	other.mlock = STN_MLOCK_TRY;
+	ck_assert_int_eq(stn_policy_decide(&other), STN_ENGAGED);
+	other = facts;
+	other.cache = STN_CACHE_DROP;
+	ck_assert_int_eq(stn_policy_decide(&other), STN_ENGAGED);
+}
+END_TEST
+
 /* Everything that stands in the way, in the order in which it is named. */
 static const enum stn_decision obstacles[] = {
 	STN_DECLINED_EXECUTABLE,    STN_DECLINED_FIXED,
@@ -442,6 +472,7 @@ Suite *unit_suite(void)
 
 	tcase_add_loop_test(tcase, decision, 0, COUNT(table));
 	tcase_add_test(tcase, eager_has_no_peek);
+	tcase_add_test(tcase, cached);
 	tcase_add_test(tcase, every_combination);
 	tcase_add_test(tcase, table_is_complete);
 	tcase = unit_case(suite, "parts", 5);
