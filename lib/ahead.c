@@ -252,10 +252,15 @@ static void go_beyond(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_p
 	plan->ahead_to = stn_max(plan->ahead_to, ahead->dense_to);
 }
 
+bool stn_ahead_is_small(const struct stn_ahead *ahead)
+{
+	return ahead->size <= SMALL;
+}
+
 /* The rest, once the runs have covered most of the mapping, or at once if that is little. */
 static void ask_for_the_rest(struct stn_ahead *ahead, struct stn_ahead_plan *plan)
 {
-	if (ahead->size <= SMALL || ahead->covered >= ahead->size / 5 * 3)
+	if (stn_ahead_is_small(ahead) || ahead->covered >= ahead->size / 5 * 3)
 		ask_for_all(ahead, plan);
 }
 

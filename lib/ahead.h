@@ -24,7 +24,8 @@
  * everything. So that this does not take a round trip for each, the first touch of a tensor of a
  * file has the heads of the next seven read along with it, once, which are kept back as markers.
  *
- * A mapping of at most 8 MiB is read as a whole when anything but its header is touched.
+ * A mapping of at most 8 MiB is read as a whole when anything but its header is touched; one that
+ * may be stored into and whose header has been read before, when anything is.
  *
  * Confined, nothing is read beyond the tensor that is gone into, where it is known where they are.
  */
@@ -84,6 +85,9 @@ struct stn_ahead_plan {
 
 /* Starts the books of a mapping of size bytes. */
 void stn_ahead_start(struct stn_ahead *ahead, uint64_t size);
+
+/* True if the mapping is so small that it is read as a whole. */
+bool stn_ahead_is_small(const struct stn_ahead *ahead);
 
 /* Takes note of a touch at offset (below size), of something missing or kept back. */
 void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_plan *plan);

@@ -174,18 +174,37 @@ void stn_crew_unlink(struct stn_job *job)
 	stn_job_drop(job);
 }
 
-void stn_crew_wake(struct stn_crew *crew)
+static void wake(struct stn_crew *crew, uint32_t count)
 {
 	__atomic_fetch_add(&crew->work, 1, __ATOMIC_RELEASE);
-	if (crew->idle)
-		stn_sys_futex_wake(&crew->work, (int)crew->idle);
+	if (crew->idle && count)
+		stn_sys_futex_wake(&crew->work, (int)count);
+}
+
+void stn_crew_wake(struct stn_crew *crew)
+{
+	wake(crew, 1);
 }
 
 void stn_crew_finish(struct stn_job *job)
 {
+	struct stn_crew *crew = job->crew;
+
 	__atomic_store_n(&job->over, 1, __ATOMIC_RELEASE);
 	stn_sys_futex_wake(&job->over, 1);
 	stn_crew_unlink(job);
+	/* Threads that do not linger are to leave. */
+	if (!crew->jobs && !crew->lingers)
+		wake(crew, crew->idle);
+}
+
+/* True if another thread may find a step. Pool lock held. */
+static bool has_more(const struct stn_crew *crew)
+{
+	for (const struct stn_job *job = crew->jobs; job; job = job->next)
+		if (!job->type->more || job->type->more(job))
+			return true;
+	return false;
 }
 
 /* Finds a step in any of the crew's jobs; the job is moved to the end of the list. Pool lock held.
@@ -225,7 +244,6 @@ static struct stn_job *settle_step(struct stn_crew *crew, struct stn_job *job,
 		if (over && !job->over)
 			stn_crew_finish(job);
 	}
-	stn_crew_wake(crew);
 	return stn_job_drop(job);
 }
 
@@ -257,14 +275,13 @@ int stn_crew_start(struct stn_crew *crew)
 static bool wait_for_work(struct stn_process *process, struct stn_crew *crew, uint64_t *mask)
 {
 	uint32_t seen = crew->work;
-	bool busy = crew->jobs != NULL, stays = busy && !crew->resident;
 	int rc;
 
-	if (!busy && (!crew->lingers || crew->condemned))
+	if (!crew->jobs && (!crew->lingers || crew->condemned))
 		return false;
 	crew->idle++;
 	stn_lock_leave(&process->pool_lock, *mask);
-	rc = stn_sys_futex_wait(&crew->work, seen, stays ? 0 : LINGER);
+	rc = stn_sys_futex_wait(&crew->work, seen, LINGER);
 	*mask = stn_lock_enter(&process->pool_lock);
 	crew->idle--;
 	return rc != -ETIMEDOUT || crew->work != seen || (crew->jobs && !crew->resident);
@@ -295,13 +312,19 @@ static void work(struct stn_process *process, struct stn_crew *crew, uint64_t *m
 	struct stn_step step;
 	struct stn_job *job;
 	uint64_t begun;
+	bool more;
 
 	do {
 		while ((job = claim_step(crew, &step)) != NULL) {
 			/* Threads are started from inside the private table, which they share. */
 			if (crew->alive < crew->wanted && !crew->condemned)
 				stn_crew_start(crew);
+			more = crew->idle && has_more(crew);
 			stn_lock_leave(&process->pool_lock, *mask);
+			/* Each thread that finds something wakes the next: all at once would only
+			 * meet at the lock. */
+			if (more)
+				wake(crew, 1);
 			begun = stn_sys_clock(CLOCK_MONOTONIC);
 			job->type->run(job, &step);
 			step.elapsed = stn_sys_clock(CLOCK_MONOTONIC) - begun;

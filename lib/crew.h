@@ -56,7 +56,8 @@ bool stn_crew_stuck(const struct stn_crew *crew);
 /* Starts one more thread in the caller's table of descriptors. 0 or -errno. Pool lock held. */
 int stn_crew_start(struct stn_crew *crew);
 
-/* Wakes the crew's idle threads for steps that may have become claimable. Pool lock held. */
+/* Wakes one of the crew's idle threads for steps that may have become claimable; if it finds one it
+ * wakes the next. Pool lock held. */
 void stn_crew_wake(struct stn_crew *crew);
 
 /* Marks a job as over, wakes its caller and takes it off the list. Pool lock held. */

@@ -275,8 +275,11 @@ static bool is_cached(const struct stn_fill_plan *plan)
 
 struct stn_fill *stn_fill_make(const struct stn_fill_plan *plan, uint64_t budget_left)
 {
-	static const struct stn_job_type type = {claim, stn_fill_step_run, settle, abandon,
-						 release};
+	static const struct stn_job_type type = {.claim = claim,
+						 .run = stn_fill_step_run,
+						 .settle = settle,
+						 .abandon = abandon,
+						 .release = release};
 	struct stn_fill *fill = stn_job_make(sizeof(*fill), &type);
 
 	if (!fill)

@@ -91,6 +91,14 @@ static bool claim(struct stn_job *job, struct stn_step *step)
 	       stn_lazy_claim_read(engine, step);
 }
 
+static bool more(const struct stn_job *job)
+{
+	const struct stn_lazy_engine *engine = (const struct stn_lazy_engine *)(const void *)job;
+
+	return (engine->count && !engine->serving) || stn_lazy_has_news(engine) ||
+	       stn_lazy_has_reads(engine);
+}
+
 static void run(struct stn_job *job, struct stn_step *step)
 {
 	struct stn_lazy_engine *engine = (struct stn_lazy_engine *)(void *)job;
@@ -126,7 +134,8 @@ static bool settle(struct stn_job *job, const struct stn_step *step)
 /* Makes the engine; NULL if memory is refused. Pool lock held. */
 static struct stn_lazy_engine *make_engine(void)
 {
-	static const struct stn_job_type type = {claim, run, settle, NULL, NULL};
+	static const struct stn_job_type type = {
+		.claim = claim, .more = more, .run = run, .settle = settle};
 	struct stn_lazy_engine *engine = stn_job_make(sizeof(*engine), &type);
 	void *page;
 

@@ -6,7 +6,11 @@
 
 #define HEADER_TRY ((uint64_t)128 << 10) /* read of a header whose length is not known */
 
-/* The first touch of a file's start: its header, as far as that is known, is wanted. */
+/*
+ * The first touch of a file's start: its header, as far as that is known, is wanted. True if
+ * nothing else is. Who may store into the memory has read the header by another map, and comes for
+ * what follows.
+ */
 static bool touch_header(struct stn_lazy *lazy, uint64_t offset)
 {
 	uint64_t known;
@@ -18,7 +22,7 @@ static bool touch_header(struct stn_lazy *lazy, uint64_t offset)
 	lazy->header = stn_round_up(known ? known : HEADER_TRY, STN_AHEAD_UNIT);
 	end = (uint32_t)stn_min(lazy->header / STN_AHEAD_UNIT, lazy->units);
 	stn_lazy_turn(lazy, 0, end, STN_UNIT_EMPTY, STN_UNIT_QUEUED);
-	return true;
+	return !known || !lazy->moves || !stn_ahead_is_small(&lazy->ahead);
 }
 
 static void turn_range(struct stn_lazy *lazy, uint64_t from, uint64_t to, enum stn_unit before,

@@ -192,6 +192,11 @@ static bool claim_call(struct stn_job *job, struct stn_step *step)
 	return !claimed;
 }
 
+static bool more_calls(const struct stn_job *job)
+{
+	return !((const struct stn_call *)(const void *)job)->claimed;
+}
+
 static void run_call(struct stn_job *job, struct stn_step *step)
 {
 	struct stn_call *call = (struct stn_call *)(void *)job;
@@ -209,7 +214,8 @@ static bool settle_call(struct stn_job *job, const struct stn_step *step)
 
 void *stn_call_make(size_t size, void (*function)(struct stn_call *call))
 {
-	static const struct stn_job_type type = {claim_call, run_call, settle_call, NULL, NULL};
+	static const struct stn_job_type type = {
+		.claim = claim_call, .more = more_calls, .run = run_call, .settle = settle_call};
 	struct stn_call *call = stn_job_make(size, &type);
 
 	if (call) {

@@ -38,6 +38,9 @@ struct stn_step {
 struct stn_job_type {
 	/* Cuts off the next step; false if there is none now. Pool lock held. */
 	bool (*claim)(struct stn_job *job, struct stn_step *step);
+	/* False if there is no other step now for a second thread. NULL: there may be. Pool lock
+	 * held. */
+	bool (*more)(const struct stn_job *job);
 	/* Does it, on a thread of the pool; may block in a file system. No lock held. */
 	void (*run)(struct stn_job *job, struct stn_step *step);
 	/* Takes the result; true if the job is over. Not called once abandoned. Pool lock held. */

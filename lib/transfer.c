@@ -281,8 +281,11 @@ static bool make_bounce(struct stn_transfer *transfer)
 
 struct stn_transfer *stn_transfer_make(const struct stn_transfer_plan *plan)
 {
-	static const struct stn_job_type type = {claim, stn_transfer_step_run, settle, abandon,
-						 release};
+	static const struct stn_job_type type = {.claim = claim,
+						 .run = stn_transfer_step_run,
+						 .settle = settle,
+						 .abandon = abandon,
+						 .release = release};
 	size_t header = stn_round_up(sizeof(struct stn_transfer), stn_page_size());
 	struct stn_transfer *transfer = stn_job_make(header + 2 * stn_page_size(), &type);
 

@@ -77,7 +77,11 @@ static void release(struct stn_job *job)
 
 struct unit_job *unit_job_make(struct unit_gate *gate, unsigned steps, unsigned width)
 {
-	static const struct stn_job_type type = {claim, run, settle, abandon, release};
+	static const struct stn_job_type type = {.claim = claim,
+						 .run = run,
+						 .settle = settle,
+						 .abandon = abandon,
+						 .release = release};
 	struct unit_job *self = stn_job_make(sizeof(*self), &type);
 
 	ck_assert_ptr_nonnull(self);
