@@ -241,10 +241,11 @@ static bool (*const cached_before[])(size_t) = {none, all, every_third, first, l
 
 #define PAGES_MOST (2 * MIB / 4096)
 
-/* Reads the file with the pages cached that are chosen; compares the page cache before and after.
- */
-static void check_restore(bool (*chosen)(size_t), void *mapping, unsigned char *before,
-			  unsigned char *after)
+#define TRIES 8 /* the kernel drops no page that somebody else, as DAMON, looks at just then */
+
+/* Reads the file with the pages cached that are chosen; what is cached before and after. */
+static void read_cached(bool (*chosen)(size_t), void *mapping, unsigned char *before,
+			unsigned char *after)
 {
 	const struct stn_source_cache cache = {
 		.owned = mapping, .mapping = mapping, .restore = true};
@@ -259,15 +260,31 @@ static void check_restore(bool (*chosen)(size_t), void *mapping, unsigned char *
 	close(fd);
 }
 
-START_TEST(cache_restored)
+static bool is_restored(bool (*chosen)(size_t), const unsigned char *before,
+			const unsigned char *after)
+{
+	for (size_t i = 0; i <= SIZE / page; i++)
+		if (before[i] != after[i] || before[i] != chosen(i))
+			return false;
+	return true;
+}
+
+/* Reads until the page cache is after as it was before, some times at most. */
+static void check_restore(bool (*chosen)(size_t), void *mapping)
 {
 	unsigned char before[PAGES_MOST], after[PAGES_MOST];
-	void *mapping = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE, program_fd, 0);
+	bool restored = false;
 
-	check_restore(cached_before[_i], mapping, before, after);
-	for (size_t i = 0; i <= SIZE / page; i++)
-		ck_assert_msg(before[i] == after[i] && before[i] == cached_before[_i](i),
-			      "page %zu: %d, %d", i, before[i], after[i]);
+	for (int i = 0; i < TRIES && !restored; i++) {
+		read_cached(chosen, mapping, before, after);
+		restored = is_restored(chosen, before, after);
+	}
+	ck_assert(restored);
+}
+
+START_TEST(cache_restored)
+{
+	check_restore(cached_before[_i], mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE, program_fd, 0));
 }
 END_TEST
 
@@ -284,12 +301,7 @@ static bool (*const cached_in_runs[])(size_t) = {none, all, runs};
 
 START_TEST(cache_restored_roughly)
 {
-	unsigned char before[PAGES_MOST], after[PAGES_MOST];
-
-	check_restore(cached_in_runs[_i], NULL, before, after);
-	for (size_t i = 0; i <= SIZE / page; i++)
-		ck_assert_msg(before[i] == after[i] && before[i] == cached_in_runs[_i](i),
-			      "page %zu: %d, %d", i, before[i], after[i]);
+	check_restore(cached_in_runs[_i], NULL);
 }
 END_TEST
 
@@ -331,10 +343,14 @@ START_TEST(cache_restored_large)
 
 	map = mmap(NULL, size, PROT_NONE, MAP_SHARED, file, 0);
 	cache.mapping = map + offset;
-	unit_cache_pages(file, size / page + 1, every_third);
-	ck_assert_int_eq(stn_source_read_buffered(fd, large, size - offset, offset, &cache),
-			 (ssize_t)(size - offset));
-	ck_assert_uint_eq(unit_pattern_differs(large, size - offset, offset), size - offset);
+	for (int i = 0; i < TRIES && (i == 0 || unit_cached(file, size) != (size / page + 3) / 3);
+	     i++) {
+		unit_cache_pages(file, size / page + 1, every_third);
+		ck_assert_int_eq(stn_source_read_buffered(fd, large, size - offset, offset, &cache),
+				 (ssize_t)(size - offset));
+		ck_assert_uint_eq(unit_pattern_differs(large, size - offset, offset),
+				  size - offset);
+	}
 	ck_assert_uint_eq(unit_cached(file, size), (size / page + 3) / 3);
 	cache.mapping = NULL;
 	ck_assert_int_eq(stn_source_read_buffered(fd, large, 10 * MIB, 0, &cache), (ssize_t)size);
