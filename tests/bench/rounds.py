@@ -112,16 +112,19 @@ def timed(kind, path, preload, env=None, extra=(), **options):
 
 
 def interleave(settings, variants, path, server=None, rounds=None):
-    """Runs the variants in turn, one round more than counted; the first is discarded. Returns
-    {name: list of results}; server counters of each run are in its result."""
+    """Runs the variants in turn, one round more than counted; the first is discarded. Each round
+    begins with another one, so that each comes after each. Returns {name: list of results}; server
+    counters of each run are in its result."""
     rounds = rounds or settings.rounds
     results = {name: [] for name in variants}
     for turn in range(rounds + 1):
-        for name, variant in variants.items():
+        names = list(variants)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
             settings.prepare(files_of(path))
             if server:
                 server.reset()
-            result = variant()
+            result = variants[name]()
             result["server"] = server.stats() if server else None
             say(f"  round {turn} {name}: {result['seconds']:.3f} s")
             if turn > 0:

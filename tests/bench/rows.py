@@ -72,17 +72,17 @@ def load_file_20ms(settings):
 
 
 def from_pretrained_2ms(settings):
-    """transformers from_pretrained, 1 GiB bf16 in 5 shards, 2 ms a request."""
+    """transformers from_pretrained, 4 GiB bf16 in 5 shards, 2 ms a request."""
     variants = {**loader(settings, "pretrained"), "ceiling": settings.ceiling,
                 "disable_mmap": lambda path: settings.timed("pretrained-read", path, False)}
-    return compare(settings, model_shards(settings.size(GIB)), variants,
+    return compare(settings, model_shards(settings.size(4 * GIB)), variants,
                    {"stock": 1 / 8, "disable_mmap": 1 / 18, "ceiling": 1.3}, 2)
 
 
 def from_pretrained_20ms(settings):
-    """transformers from_pretrained, 256 MiB bf16 in 5 shards, 20 ms a request."""
+    """transformers from_pretrained, 1 GiB bf16 in 5 shards, 20 ms a request."""
     variants = {**loader(settings, "pretrained"), "ceiling": settings.ceiling}
-    return compare(settings, model_shards(settings.size(GIB // 4)), variants,
+    return compare(settings, model_shards(settings.size(GIB)), variants,
                    {"stock": 1 / 12, "ceiling": 1.3}, 20)
 
 

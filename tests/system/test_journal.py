@@ -73,7 +73,8 @@ def test_log_keeps_off_another_file(case, tmp_path):
 
 def stats_to(target, tmp_path, name=MODEL, **options):
     """Loads a file with statistics and log sent somewhere else."""
-    env = {"STSHIM_STATS": target, "STSHIM_LOG_FILE": target, "STSHIM_MODE": "always"}
+    env = {"STSHIM_STATS": target, "STSHIM_LOG_FILE": target, "STSHIM_MODE": "always",
+           "STSHIM_FILL": "eager"}
     # The harness must not read it.
     wrapped = ["env"] + [f"{key}={value}" for key, value in env.items()]
     command = wrapped + argv("load", files() / name, None)
