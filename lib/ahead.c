@@ -297,7 +297,7 @@ static void carry_on(struct stn_ahead *ahead, struct stn_run *run, uint64_t unit
 void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_plan *plan)
 {
 	uint64_t unit = offset - offset % STN_AHEAD_UNIT;
-	struct stn_run *run = ahead->random ? NULL : find(ahead, unit);
+	struct stn_run *run;
 
 	*plan = (struct stn_ahead_plan){.marker = NOWHERE};
 	ahead->touches++;
@@ -306,6 +306,7 @@ void stn_ahead_touch(struct stn_ahead *ahead, uint64_t offset, struct stn_ahead_
 		plan->to = stn_min(unit + STN_AHEAD_UNIT, ahead->size);
 		return;
 	}
+	run = ahead->random ? NULL : find(ahead, unit);
 	if (!run)
 		begin(ahead, unit, plan);
 	else

@@ -177,7 +177,7 @@ void stn_crew_unlink(struct stn_job *job)
 static void wake(struct stn_crew *crew, uint32_t count)
 {
 	__atomic_fetch_add(&crew->work, 1, __ATOMIC_RELEASE);
-	if (crew->idle && count)
+	if (crew->idle)
 		stn_sys_futex_wake(&crew->work, (int)count);
 }
 

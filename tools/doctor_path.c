@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "names.h"
 #include "fs.h"
+#include "names.h"
 #include "page.h"
 #include "sys.h"
 

@@ -216,7 +216,7 @@ END_TEST
  * is said what is to be done with it. */
 START_TEST(cached)
 {
-	struct stn_facts facts, other;
+	struct stn_facts facts, engaged[5];
 
 	set_facts(&table[0], &facts);
 	facts.mode = STN_MODE_ALWAYS;
@@ -224,21 +224,15 @@ START_TEST(cached)
 	ck_assert_int_eq(stn_policy_decide(&facts), STN_ENGAGED);
 	facts.cached = true;
 	ck_assert_int_eq(stn_policy_decide(&facts), STN_DECLINED_CACHED);
-	other = facts;
-	other.file_system = FUSE;
-	ck_assert_int_eq(stn_policy_decide(&other), STN_ENGAGED);
-	other = facts;
-	other.unified = true;
-	ck_assert_int_eq(stn_policy_decide(&other), STN_ENGAGED);
-	other = facts;
-	other.fill = STN_FILL_LAZY;
-	ck_assert_int_eq(stn_policy_decide(&other), STN_ENGAGED);
-	other = facts;
-	other.mlock = STN_MLOCK_TRY;
-	ck_assert_int_eq(stn_policy_decide(&other), STN_ENGAGED);
-	other = facts;
-	other.cache = STN_CACHE_DROP;
-	ck_assert_int_eq(stn_policy_decide(&other), STN_ENGAGED);
+	for (size_t i = 0; i < COUNT(engaged); i++)
+		engaged[i] = facts;
+	engaged[0].file_system = FUSE;
+	engaged[1].unified = true;
+	engaged[2].fill = STN_FILL_LAZY;
+	engaged[3].mlock = STN_MLOCK_TRY;
+	engaged[4].cache = STN_CACHE_DROP;
+	for (size_t i = 0; i < COUNT(engaged); i++)
+		ck_assert_int_eq(stn_policy_decide(&engaged[i]), STN_ENGAGED);
 }
 END_TEST
 
