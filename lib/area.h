@@ -34,6 +34,7 @@ struct stn_area {
 	uint32_t file_system; /* f_type of the file's */
 	size_t data;   /* bytes of it, from its start, that are anonymous memory to be filled */
 	uint32_t lazy; /* its id if it is filled lazily, else 0 */
+	struct stn_model *watched; /* as in the registry */
 };
 
 /*

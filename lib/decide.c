@@ -155,7 +155,7 @@ static enum stn_decision decide_and_reserve(struct stn_engagement *e, bool peek)
 		ask_budget(e, process, need, &verdict);
 	e->facts.fits = verdict.fits;
 	e->facts.delivered = atomic_load(&e->model->changes) > CHANGES_BORNE
-				     ? UINT64_MAX / 2
+				     ? STN_DELIVERED_TOO_MUCH
 				     : atomic_load(&e->model->delivered);
 	decision = stn_policy_decide(&e->facts);
 	if (stn_decision_engaged(decision) && stn_config.mode != STN_MODE_OBSERVE) {

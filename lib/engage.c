@@ -13,6 +13,9 @@
 #include "region.h"
 #include "sys.h"
 #include "text.h"
+#include "usage.h"
+
+#define WATCHED_LEAST ((uint64_t)16 << 20) /* bytes; to read less twice is no great matter */
 
 static bool restores_cache(const struct stn_engagement *e)
 {
@@ -170,6 +173,20 @@ static int reserve_whole(struct stn_engagement *e, uint64_t bytes)
 	return rc;
 }
 
+/*
+ * Has an eye on what the program uses of a whole file. Not of one that is mapped for its header: a
+ * header is all that is used of it.
+ */
+static void watch(struct stn_engagement *e)
+{
+	bool whole = stn_policy_bytes(&e->facts) == e->facts.file_size;
+
+	if (whole && e->area.data >= WATCHED_LEAST && e->survey->huge_page &&
+	    stn_config.huge_pages != STN_HUGE_OFF && !e->facts.unified && !e->facts.header_reader &&
+	    stn_usage_clear(e->area.memory, e->area.data))
+		e->area.watched = e->model;
+}
+
 /* Gives the program the filled area. 0 or -errno. */
 static int publish(struct stn_engagement *e, const struct stn_fill *fill)
 {
@@ -179,6 +196,7 @@ static int publish(struct stn_engagement *e, const struct stn_fill *fill)
 		e->record.cache_after = stn_area_cached(&e->area, e->area.data);
 		e->record.huge_bytes = stn_area_huge(&e->area);
 	}
+	watch(e);
 	return stn_area_publish(&e->area, fill, e->call->prot, shared, base_name(e->survey->path));
 }
 

@@ -70,8 +70,10 @@ static bool next_of_ours(uintptr_t start, uintptr_t end, struct stn_maps_area *a
 
 		/* Nothing can be found out without a thread: such a record is taken at its word. */
 		if (rc < 0 && rc != -ENOENT)
-			*area = (struct stn_maps_area){piece.start, piece.end, UNKNOWN,
-						       false,	    true,      0};
+			*area = (struct stn_maps_area){.start = piece.start,
+						       .end = piece.end,
+						       .prot = UNKNOWN,
+						       .ours = true};
 		else if (rc < 0)
 			*area = (struct stn_maps_area){.start = piece.end, .end = piece.end};
 		stn_region_forget(piece.start, area->start);

@@ -206,7 +206,8 @@ static bool give_holes(struct stn_lazy *lazy, uintptr_t start, uintptr_t end, in
  */
 static bool give_piece(struct stn_lazy *lazy, const struct stn_region *region, uintptr_t *stop)
 {
-	struct stn_maps_area area = {region->start, region->end, lazy->plan.prot, false, true, 0};
+	struct stn_maps_area area = {
+		.start = region->start, .end = region->end, .prot = lazy->plan.prot, .ours = true};
 	int rc = stn_maps_find(region->start, region->end, &area);
 
 	*stop = rc == -ENOENT ? region->end : area.end;

@@ -53,6 +53,7 @@ static bool parse_head(const char *line, struct stn_maps_area *area, bool *anony
 	area->ours = *anonymous && strstr(p, "[anon:stnommap:") != NULL;
 	area->locked = false;
 	area->huge_bytes = 0;
+	area->used_bytes = 0;
 	return true;
 }
 
@@ -60,9 +61,12 @@ static bool parse_head(const char *line, struct stn_maps_area *area, bool *anony
 static void parse_detail(const char *line, bool anonymous, struct stn_maps_area *area)
 {
 	int64_t huge = stn_text_field(line, "AnonHugePages");
+	int64_t used = stn_text_field(line, "Referenced");
 
 	if (huge > 0)
 		area->huge_bytes = (uint64_t)huge * 1024;
+	if (used > 0)
+		area->used_bytes = (uint64_t)used * 1024;
 	if (strncmp(line, "VmFlags:", 8) != 0)
 		return;
 	/*

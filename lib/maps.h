@@ -18,6 +18,8 @@ struct stn_maps_area {
 	bool locked;	      /* mlocked */
 	bool ours; /* anonymous, not dumped, not reserved: as the library maps its areas */
 	uint64_t huge_bytes; /* in transparent huge pages */
+	uint64_t used_bytes; /* of pages that were used since their marks were cleared; of the whole
+				area, not clipped */
 };
 
 /*

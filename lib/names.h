@@ -15,6 +15,9 @@
 struct statx;
 struct stn_tensors;
 
+/* Of a model's counter: it is not to be filled at once again. */
+#define STN_DELIVERED_TOO_MUCH (UINT64_MAX / 2)
+
 /* Which file, which version of it. */
 struct stn_identity {
 	uint64_t device; /* major << 32 | minor */

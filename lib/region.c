@@ -55,8 +55,11 @@ static uint32_t lower_bound(const struct table *table, uintptr_t start)
 	return low;
 }
 
+/* Leaves of a record what lies in [start, end); less than all of it is not a whole model. */
 static void clip(struct stn_region *region, uintptr_t start, uintptr_t end)
 {
+	if (region->start < start || region->end > end)
+		region->watched = NULL;
 	if (region->start < start) {
 		if (region->keeper)
 			region->keeper += start - region->start;

@@ -21,13 +21,17 @@ enum stn_region_kind {
 	STN_REGION_DECLINED, /* the kernel's mapping of a model, counted on unified memory */
 };
 
+struct stn_model;
+
 struct stn_region {
 	uintptr_t start, end; /* page multiples, end exclusive */
 	uintptr_t keeper;     /* the keeper's address for start; 0 if there is none */
 	enum stn_region_kind kind;
-	uint32_t file_system; /* f_type of the file's, for the journal */
-	bool shared;	      /* MAP_SHARED: must not become writable */
-	uint32_t lazy;	      /* its id while it may have holes, see lazy.h; else 0 */
+	uint32_t file_system;	   /* f_type of the file's, for the journal */
+	bool shared;		   /* MAP_SHARED: must not become writable */
+	uint32_t lazy;		   /* its id while it may have holes, see lazy.h; else 0 */
+	struct stn_model *watched; /* of which all of this is the whole, and whose use is looked at
+				      in the end (usage.h); NULL: neither */
 };
 
 /* True while nothing is registered: one relaxed load. */

@@ -6,6 +6,7 @@
 
 #include "../lib/page.h"
 #include "../lib/taken.h"
+#include "../lib/usage.h"
 #include "real.h"
 
 /* Unmaps a range in which memory of ours may lie. Async-signal-safe. */
@@ -19,6 +20,7 @@ static int unmap(uintptr_t start, size_t length)
 	/* What the kernel is going to refuse must not cost us our records. */
 	if (start % stn_page_size() || end < start || !stn_region_find(start, end, &found))
 		return stn_real.munmap((void *)start, length);
+	stn_usage_judge(start, end);
 	stn_taken_collect(&taken, start, end);
 	rc = stn_real.munmap((void *)start, length);
 	stn_taken_settle(&taken, rc == 0);

@@ -6,7 +6,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from rounds import (GIB, MIB, Failed, cgroup, decisions, files_of, interleave, last_json,
+from rounds import (GIB, MIB, TESTS, Failed, cgroup, decisions, files_of, interleave, last_json,
                     median, model_file, model_shards, mounted, python, timed, tool)
 from support import cache, models, paths
 from support.run import run
@@ -159,16 +159,19 @@ def peak_memory(settings):
 
 
 def reread(settings):
-    """100 x (safe_open, one get_tensor, close) on 512 MiB, eager; another one each time."""
+    """100 x (safe_open, one get_tensor, close) on 512 MiB, eager for want of a userfaultfd; another
+    one each time."""
     source = model_file(settings.size(GIB // 2))
-    code = ("import sys, torch\nfrom safetensors import safe_open\nfor n in range(100):\n"
+    code = ("import sys\nsys.path.insert(0, sys.argv[2])\n"
+            "from support.refuse import refuse_userfaultfd\nrefuse_userfaultfd()\n"
+            "import torch\nfrom safetensors import safe_open\nfor n in range(100):\n"
             "    with safe_open(sys.argv[1], framework='pt') as f:\n"
             "        name = sorted(f.keys())[n]\n"
             "        value = float(f.get_tensor(name).double().sum())\nprint(value)")
     header = header_size(source)
     size = source.stat().st_size
     with mounted(source, keep_cache=True) as (path, server):
-        result = run([sys.executable, "-c", code, path], env={"STSHIM_FILL": "eager"}, timeout=200)
+        result = run([sys.executable, "-c", code, path, TESTS], timeout=200)
         last_json(result, "reread")
         counters = server.stats()
     limit = 2 * size + 100 * (header + 4096)

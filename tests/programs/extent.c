@@ -178,6 +178,43 @@ static void again(const char *path)
 		say("load: %016llx", (unsigned long long)load_sum(path));
 }
 
+/* The same file mapped five times over, of which a share is read each time. */
+static void again_share(const char *path, size_t percent)
+{
+	size_t size = file_size(path);
+
+	for (int i = 0; i < 5; i++) {
+		unsigned char *p = map_file(path, size, PROT_READ, MAP_PRIVATE, 0);
+
+		print_pages("share", p, size / 100 * percent);
+		print_rc("munmap", munmap(p, size));
+	}
+}
+
+static void again_a_little(const char *path)
+{
+	again_share(path, 1);
+}
+
+static void again_most(const char *path)
+{
+	again_share(path, 60);
+}
+
+/* The same, unmapped in two pieces. */
+static void again_in_pieces(const char *path)
+{
+	size_t size = file_size(path), half = round_page(size / 2);
+
+	for (int i = 0; i < 5; i++) {
+		unsigned char *p = map_file(path, size, PROT_READ, MAP_PRIVATE, 0);
+
+		print_rc("munmap", munmap(p, half));
+		print_pages("share", p + half, page_size());
+		print_rc("munmap", munmap(p + half, size - half));
+	}
+}
+
 /* The kernel reads from a map: what is there, and what is not. */
 static void kernel_reads(const char *path)
 {
@@ -223,6 +260,9 @@ static const struct test_case cases[] = {
 	{"small", small},
 	{"tiles", tiles},
 	{"again", again},
+	{"again-a-little", again_a_little},
+	{"again-most", again_most},
+	{"again-in-pieces", again_in_pieces},
 	{"kernel-reads", kernel_reads},
 	{"huge", huge},
 };

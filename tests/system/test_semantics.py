@@ -221,6 +221,21 @@ def test_reread_guard():
         assert server.stats()["direct_bytes"] <= 2.02 * MODEL_SIZE + 3 * MIB
 
 
+@pytest.mark.parametrize("case, loads", [("again-a-little", 1), ("again-most", 2),
+                                         ("again-in-pieces", 2)])
+def test_a_piece_each_time(case, loads):
+    """A file that is mapped whole for less than half of it is read whole once, not twice."""
+    if "[never]" in open("/sys/kernel/mm/transparent_hugepage/enabled").read():
+        pytest.skip("no transparent huge pages")
+    with mounted() as server:
+        path = server.mountpoint / BIG
+        env = {"STSHIM_FILL": "eager"}
+        _, preloaded = both("extent", path, case, env)
+        assert decisions(preloaded) == ["engaged"] * loads + ["declined:reread"] * (5 - loads)
+        _, preloaded = both("extent", path, case, {**env, "STSHIM_HUGEPAGES": "off"})
+        assert decisions(preloaded) == ["engaged"] * 2 + ["declined:reread"] * 3
+
+
 def test_small_maps_open_the_file_once():
     """Hundreds of maps of some pages each: no more requests than maps, hardly an open."""
     with mounted() as server:
