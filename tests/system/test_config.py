@@ -349,7 +349,8 @@ def test_page_cache_of_somebody_elses_file(io, cached, public):
 
 @pytest.mark.parametrize("threads", [1, 3, 8])
 def test_threads(threads):
-    """So many reads at once, with blocks that are one request each, and so many threads."""
+    """So many reads at once, with blocks that are one request each, and so many threads; another
+    one is taken for a moment by the look at what was used, when the file is unmapped."""
     with mounted(delay_ms=25, max_background=64) as server:
         path = server.mountpoint / BIG
         result = load(path, THREADS=threads, BLOCK="1M", FILL="eager")
@@ -363,7 +364,7 @@ def test_threads(threads):
     assert stats["max_inflight"] == threads, stats
     most = int(re.search(r"threads at most: (\d+)", counted.stdout)[1])
     # The program has two of its own.
-    assert threads + 1 <= most <= threads + 2
+    assert threads + 1 <= most <= threads + 3
     assert max(line["threads"] for line in result.stats) == threads
 
 
