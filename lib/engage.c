@@ -8,6 +8,7 @@
 #include "engagement.h"
 #include "fs.h"
 #include "page.h"
+#include "prefetch.h"
 #include "process.h"
 #include "progress.h"
 #include "region.h"
@@ -15,7 +16,8 @@
 #include "text.h"
 #include "usage.h"
 
-#define WATCHED_LEAST ((uint64_t)16 << 20) /* bytes; to read less twice is no great matter */
+#define NOT_SCARCE    ((uint64_t)256 << 20) /* bytes left that are enough to read ahead into */
+#define WATCHED_LEAST ((uint64_t)16 << 20)  /* bytes; to read less twice is no great matter */
 
 static bool restores_cache(const struct stn_engagement *e)
 {
@@ -38,6 +40,8 @@ static void plan_fill(const struct stn_engagement *e, uint64_t offset, uint64_t 
 
 	*plan = (struct stn_fill_plan){
 		.identity = e->record.identity,
+		.model = e->model,
+		.called = e->begun,
 		.memory = area->memory,
 		.keeper = area->keeper ? area->keeper + (offset - e->call->offset) : NULL,
 		.offset = offset,
@@ -259,6 +263,18 @@ static enum stn_decision decide_again(struct stn_engagement *e)
 	return stn_engagement_decide(e);
 }
 
+/* Has the next shards read where the program goes through small ones. What is in the page cache is
+ * near enough. */
+static void look_ahead(const struct stn_engagement *e)
+{
+	uint64_t size = e->facts.file_size;
+
+	if (stn_budget_left(&e->survey->view) > NOT_SCARCE && stn_config.ahead == STN_AHEAD_AUTO &&
+	    stn_config.io != STN_IO_BUFFERED && stn_prefetch_follows(e->model, size) &&
+	    !(e->owned && stn_fs_cached(e->call->fd, size)))
+		stn_prefetch_start(e->model, e->survey->path);
+}
+
 enum stn_outcome stn_engage_map(const struct stn_map_call *call, void **address, int *error)
 {
 	struct stn_engagement e = {.call = call, .begun = stn_sys_clock(CLOCK_MONOTONIC)};
@@ -283,6 +299,8 @@ enum stn_outcome stn_engage_map(const struct stn_map_call *call, void **address,
 	else
 		outcome = engage_whole(&e, address, error);
 over:
+	if (outcome == STN_OUTCOME_DONE)
+		look_ahead(&e);
 	if (decision == STN_ENGAGED || decision == STN_DECLINED_MEMORY)
 		stn_family_mapped(e.model, e.record.bytes);
 	stn_engagement_settle(&e);

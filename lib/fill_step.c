@@ -6,6 +6,7 @@
 
 #include "budget.h"
 #include "page.h"
+#include "prefetch.h"
 #include "sys.h"
 
 #define MIB	     ((uint64_t)1 << 20)
@@ -114,6 +115,18 @@ static ssize_t read_run(struct stn_fill *fill, uint32_t index, uint64_t offset, 
 	return copied ? (ssize_t)copied : read_file(fill, index, offset, gap);
 }
 
+/* True if a range was read in advance and is in its place now. */
+static bool take_prefetched(const struct stn_fill *fill, uint32_t index, uint64_t offset,
+			    uint64_t length)
+{
+	const struct stn_fill_plan *plan = &fill->plan;
+	struct stn_prefetch_want want = {plan->model,  &plan->identity,
+					 plan->called, fill->opening.source->fds[index],
+					 offset,       length};
+
+	return plan->model && stn_prefetch_take(&want, plan->memory + (offset - plan->offset));
+}
+
 /* Reads one range into its place. Bytes or -errno. */
 static ssize_t read_range(struct stn_fill *fill, const struct stn_step *step, uint64_t offset,
 			  uint64_t length)
@@ -121,6 +134,8 @@ static ssize_t read_range(struct stn_fill *fill, const struct stn_step *step, ui
 	uint32_t index = stn_fill_descriptor(fill, step->lane);
 	uint64_t done = 0;
 
+	if (take_prefetched(fill, index, offset, length))
+		return (ssize_t)length;
 	if (!fill->cached || fill->opening.source->copy_fd < 0)
 		return read_file(fill, index, offset, length);
 	while (done < length) {

@@ -103,10 +103,10 @@ static bool follows(struct stn_lazy *next, const struct stn_lazy *lazy)
 {
 	const struct stn_model *model = lazy->plan.model, *other = next->plan.model;
 
-	return other != model && other->family_key == model->family_key && other->family_size > 1 &&
-	       (int32_t)(next->id - lazy->id) > 0 && next->plan.prot == lazy->plan.prot &&
-	       !next->surrendered && !next->ahead.touches && !next->ahead.all &&
-	       stn_lazy_is_published(next);
+	return other != model && other->family.key == model->family.key &&
+	       other->family.count > 1 && (int32_t)(next->id - lazy->id) > 0 &&
+	       next->plan.prot == lazy->plan.prot && !next->surrendered && !next->ahead.touches &&
+	       !next->ahead.all && stn_lazy_is_published(next);
 }
 
 /*

@@ -8,6 +8,7 @@
 #include "budget.h"
 #include "config.h"
 #include "fs.h"
+#include "prefetch.h"
 #include "region.h"
 #include "source.h"
 #include "sys.h"
@@ -82,8 +83,12 @@ static ssize_t read_run(struct stn_lazy *lazy, char *block, uint64_t at, uint64_
 /* Reads a range of the file into block. Bytes or -errno. */
 static ssize_t read_once(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
 {
+	struct stn_prefetch_want want = {lazy->plan.model, &lazy->plan.record.identity, lazy->begun,
+					 lazy->file,	   lazy->plan.offset + at,	bytes};
 	ssize_t got = 1;
 
+	if (stn_prefetch_take(&want, block))
+		return (ssize_t)bytes;
 	if (lazy->copy < 0)
 		return read_file(lazy, block, at, bytes);
 	for (uint64_t done = 0; done < bytes; done += (uint64_t)got) {

@@ -73,25 +73,40 @@ bool stn_names_match(const char *globs, const char *path)
 	return false;
 }
 
-uint64_t stn_names_family(const char *path, uint64_t *key)
+/* The first of the digits before end. */
+static const char *digits_before(const char *path, const char *end)
 {
-	const char *of = NULL, *limit;
-	uint64_t count;
+	while (end > path && end[-1] >= '0' && end[-1] <= '9')
+		end--;
+	return end;
+}
+
+const char *stn_names_digits(const char *path, const char **end)
+{
+	const char *of = NULL;
 
 	for (const char *p = path; (p = strstr(p, "-of-")) != NULL; p += 4)
 		of = p;
-	limit = of ? of : path + strlen(path);
-	while (of && limit > path && limit[-1] >= '0' && limit[-1] <= '9')
-		limit--;
-	*key = 0xcbf29ce484222325u;
-	for (const char *p = path; p < limit; p++)
-		*key = (*key ^ (unsigned char)*p) * 0x100000001b3u;
-	if (!of || strchr(of, '/') || of == limit)
-		return 1;
-	return stn_text_number(of + 4, strspn(of + 4, "0123456789"), &count) && count >= 1 &&
-			       count <= 100000
-		       ? count
-		       : 1;
+	if (!of || strchr(of, '/') || digits_before(path, of) == of)
+		return NULL;
+	*end = of;
+	return digits_before(path, of);
+}
+
+void stn_names_family(const char *path, struct stn_family *out)
+{
+	const char *end = path + strlen(path), *digits = stn_names_digits(path, &end);
+	uint64_t number, count;
+
+	*out = (struct stn_family){.key = 0xcbf29ce484222325u, .count = 1};
+	for (const char *p = path; p < (digits ? digits : end); p++)
+		out->key = (out->key ^ (unsigned char)*p) * 0x100000001b3u;
+	if (!digits || !stn_text_number(digits, (size_t)(end - digits), &number) ||
+	    !stn_text_number(end + 4, strspn(end + 4, "0123456789"), &count) || count < 1 ||
+	    count > 100000)
+		return;
+	out->count = count;
+	out->number = number;
 }
 
 /* How much of each sharded model has been mapped; a second model in a slot is counted with the
@@ -100,16 +115,16 @@ static _Atomic uint64_t families[256];
 
 uint64_t stn_family_expected(const struct stn_model *model, uint64_t file_size)
 {
-	uint64_t whole = model->family_size * file_size;
-	uint64_t mapped = atomic_load(&families[model->family_key & 255]);
+	uint64_t whole = model->family.count * file_size;
+	uint64_t mapped = atomic_load(&families[model->family.key & 255]);
 
-	return model->family_size > 1 && whole > mapped ? whole - mapped : 0;
+	return model->family.count > 1 && whole > mapped ? whole - mapped : 0;
 }
 
 void stn_family_mapped(const struct stn_model *model, uint64_t bytes)
 {
-	if (model->family_size > 1)
-		atomic_fetch_add(&families[model->family_key & 255], bytes);
+	if (model->family.count > 1)
+		atomic_fetch_add(&families[model->family.key & 255], bytes);
 }
 
 static uint32_t slot_of(uint64_t device, uint64_t inode)
@@ -155,7 +170,7 @@ bool stn_names_add(uint64_t device, uint64_t inode, const char *path)
 		slot = (slot + 1) & (SET_SIZE - 1);
 	set[slot].device = device;
 	set[slot].inode = inode;
-	set[slot].family_size = stn_names_family(path, &set[slot].family_key);
+	stn_names_family(path, &set[slot].family);
 	atomic_store_explicit(&set[slot].state, 2, memory_order_release);
 	atomic_fetch_add_explicit(&set_count, 1, memory_order_release);
 	stn_strangers_forget();

@@ -27,12 +27,18 @@ struct stn_identity {
 	int64_t changed;  /* ctime in nanoseconds */
 };
 
+/* What the name of a shard says ("-00001-of-00005.suffix"). */
+struct stn_family {
+	uint64_t key;	 /* digest of what the names of all shards have in common */
+	uint64_t count;	 /* shards; 1 for another name */
+	uint64_t number; /* of this shard; 0 for another name */
+};
+
 /* What is known of one model file in this process. */
 struct stn_model {
 	_Atomic uint64_t state;	  /* 0 free, 1 being written, 2 in use */
 	uint64_t device, inode;	  /* key; constant once in use */
-	uint64_t family_key;	  /* digest of the name of the sharded model that it belongs to */
-	uint64_t family_size;	  /* files of that model, by its name; else 1 */
+	struct stn_family family; /* by its name; constant once in use */
 	_Atomic uint64_t version; /* digest of the identity that the next two counters belong to */
 	_Atomic uint64_t
 		delivered; /* bytes of that version handed to the program, header peeks apart */
@@ -57,11 +63,12 @@ struct stn_model {
  */
 bool stn_names_match(const char *globs, const char *path);
 
-/*
- * The N of a name that ends "-00001-of-N.suffix", else 1; *key is set to a digest of what such a
- * model's shards have in common. Pure.
- */
-uint64_t stn_names_family(const char *path, uint64_t *key);
+/* Takes the name of a file apart. Pure. */
+void stn_names_family(const char *path, struct stn_family *out);
+
+/* Where the number of a shard begins in its path, and in *end where it ends. NULL for another name.
+ * Pure. */
+const char *stn_names_digits(const char *path, const char **end);
 
 /* Adds a file opened under the name path. False if the set is full. Lock-free, async-signal-safe.
  */

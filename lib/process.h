@@ -13,6 +13,7 @@
 
 #include "lock.h"
 
+struct stn_prefetch;
 struct stn_readblocks;
 struct stn_crew;
 struct stn_lazy_engine;
@@ -25,10 +26,11 @@ struct stn_process {
 	struct stn_lock regions_lock;	   /* writers of the registry (region.c) */
 	struct stn_lock pool_lock;	   /* everything in the crews and their jobs (pool.c) */
 	struct stn_crew *crews[STN_CREWS]; /* made when first needed, then kept */
-	struct stn_crew *lazy_crew;   /* serves lazily filled mappings; made when first needed */
-	struct stn_lazy_engine *lazy; /* what it serves; pool_lock */
-	uint64_t planned;	      /* bytes of mappings that are being engaged; pool_lock */
-	uint64_t filled;	      /* bytes of those that have been read already; pool_lock */
+	struct stn_crew *lazy_crew;    /* serves lazily filled mappings; made when first needed */
+	struct stn_lazy_engine *lazy;  /* what it serves; pool_lock */
+	uint64_t planned;	       /* bytes of mappings that are being engaged; pool_lock */
+	uint64_t filled;	       /* bytes of those that have been read already; pool_lock */
+	struct stn_prefetch *prefetch; /* made when first needed; pool_lock */
 	struct stn_readblocks *readblocks; /* made when first needed; pool_lock */
 	uint32_t transfers_running; /* reads into callers' memory under way; futex; pool_lock */
 	uint32_t transfers_held;    /* forks that wait for them, or are happening; pool_lock */

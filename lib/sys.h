@@ -129,6 +129,23 @@ static inline int stn_sys_statx(int fd, unsigned mask, struct statx *out)
 	return (int)stn_sys_call(SYS_statx, fd, (long)"", at_empty_path, mask, (long)out, 0);
 }
 
+/* statx of a path. */
+static inline int stn_sys_statx_path(const char *path, unsigned mask, struct statx *out)
+{
+	const int at_fdcwd = -100;
+
+	return (int)stn_sys_call(SYS_statx, at_fdcwd, (long)path, 0, mask, (long)out, 0);
+}
+
+/* statx of an open descriptor, from the server's own words. */
+static inline int stn_sys_statx_synced(int fd, unsigned mask, struct statx *out)
+{
+	const int at_empty_path = 0x1000, at_statx_force_sync = 0x2000;
+
+	return (int)stn_sys_call(SYS_statx, fd, (long)"", at_empty_path | at_statx_force_sync, mask,
+				 (long)out, 0);
+}
+
 /* The same, from what the kernel knows already: no server is asked. */
 static inline int stn_sys_statx_cached(int fd, unsigned mask, struct statx *out)
 {

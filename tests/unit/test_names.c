@@ -134,46 +134,50 @@ END_TEST
 
 static const struct {
 	const char *path;
-	uint64_t count;
+	uint64_t count, number;
 } families[] = {
-	{"model.safetensors", 1},
-	{"model-00001-of-00001.safetensors", 1},
-	{"model-00001-of-00005.safetensors", 5},
-	{"/m/model-00005-of-00005.safetensors", 5},
-	{"/m/model-1-of-12.gguf", 12},
-	{"model-00001-of-99999.safetensors", 99999},
-	{"model-00001-of-00005", 5},
-	{"a-of-3/model.safetensors", 1},
-	{"a-1-of-3/model-00002-of-00007.sft", 7},
-	{"model-00001-of-00000.safetensors", 1},
-	{"model-00001-of-.safetensors", 1},
-	{"model-00001-of-x.safetensors", 1},
-	{"model-00001-of-99999999999999999999.safetensors", 1},
-	{"model-00001-of-18446744073709551617.safetensors", 1},
-	{"-of-", 1},
-	{"", 1},
+	{"model.safetensors", 1, 0},
+	{"model-00001-of-00001.safetensors", 1, 1},
+	{"model-00001-of-00005.safetensors", 5, 1},
+	{"/m/model-00005-of-00005.safetensors", 5, 5},
+	{"/m/model-1-of-12.gguf", 12, 1},
+	{"model-00001-of-99999.safetensors", 99999, 1},
+	{"model-00001-of-00005", 5, 1},
+	{"a-of-3/model.safetensors", 1, 0},
+	{"a-1-of-3/model-00002-of-00007.sft", 7, 2},
+	{"model-00001-of-00000.safetensors", 1, 0},
+	{"model-00001-of-.safetensors", 1, 0},
+	{"model-00001-of-x.safetensors", 1, 0},
+	{"model-00001-of-99999999999999999999.safetensors", 1, 0},
+	{"model-00001-of-18446744073709551617.safetensors", 1, 0},
+	{"model-99999999999999999999-of-00002.safetensors", 1, 0},
+	{"model--of-00002.safetensors", 1, 0},
+	{"-of-", 1, 0},
+	{"", 1, 0},
 };
 
 START_TEST(family)
 {
-	uint64_t key;
+	struct stn_family parts;
 
-	ck_assert_uint_eq(stn_names_family(families[_i].path, &key), families[_i].count);
+	stn_names_family(families[_i].path, &parts);
+	ck_assert_uint_eq(parts.count, families[_i].count);
+	ck_assert_uint_eq(parts.number, families[_i].number);
 }
 END_TEST
 
 /* Shards of one model have one key; another directory's or another name's have another. */
 START_TEST(family_key)
 {
-	uint64_t first, second, elsewhere, other;
+	struct stn_family first, second, elsewhere, other;
 
 	stn_names_family("/m/model-00001-of-00005.safetensors", &first);
 	stn_names_family("/m/model-00002-of-00005.safetensors", &second);
 	stn_names_family("/n/model-00002-of-00005.safetensors", &elsewhere);
 	stn_names_family("/m/vae-00002-of-00005.safetensors", &other);
-	ck_assert_uint_eq(first, second);
-	ck_assert_uint_ne(first, elsewhere);
-	ck_assert_uint_ne(first, other);
+	ck_assert_uint_eq(first.key, second.key);
+	ck_assert_uint_ne(first.key, elsewhere.key);
+	ck_assert_uint_ne(first.key, other.key);
 }
 END_TEST
 
@@ -187,7 +191,7 @@ START_TEST(family_expected)
 	ck_assert(stn_names_add(1, 102, "/m/vae.safetensors"));
 	shard = stn_names_find(1, 100);
 	lone = stn_names_find(1, 102);
-	ck_assert_uint_eq(shard->family_size, 4);
+	ck_assert_uint_eq(shard->family.count, 4);
 	ck_assert_uint_eq(stn_family_expected(shard, GIB), 4 * GIB);
 	stn_family_mapped(shard, GIB);
 	ck_assert_uint_eq(stn_family_expected(shard, GIB), 3 * GIB);
@@ -205,7 +209,7 @@ START_TEST(set)
 	ck_assert_ptr_null(stn_names_find(1, 2));
 	ck_assert(stn_names_add(1, 2, "a-00001-of-00003.sft"));
 	ck_assert(!stn_names_empty());
-	ck_assert_uint_eq(stn_names_find(1, 2)->family_size, 3);
+	ck_assert_uint_eq(stn_names_find(1, 2)->family.count, 3);
 	ck_assert_ptr_null(stn_names_find(2, 1));
 	ck_assert_ptr_null(stn_names_find(1, 3));
 	ck_assert_ptr_null(stn_names_find(0, 2));
@@ -213,7 +217,7 @@ START_TEST(set)
 	atomic_store(&stn_names_find(1, 2)->delivered, 9);
 	ck_assert(stn_names_add(1, 2, "b.sft"));
 	ck_assert_uint_eq(atomic_load(&stn_names_find(1, 2)->delivered), 9);
-	ck_assert_uint_eq(stn_names_find(1, 2)->family_size, 3);
+	ck_assert_uint_eq(stn_names_find(1, 2)->family.count, 3);
 }
 END_TEST
 
