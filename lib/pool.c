@@ -212,10 +212,21 @@ static bool settle_call(struct stn_job *job, const struct stn_step *step)
 	return true;
 }
 
+static void release_call(struct stn_job *job)
+{
+	struct stn_call *call = (struct stn_call *)(void *)job;
+
+	if (call->released)
+		call->released(call);
+}
+
 void *stn_call_make(size_t size, void (*function)(struct stn_call *call))
 {
-	static const struct stn_job_type type = {
-		.claim = claim_call, .more = more_calls, .run = run_call, .settle = settle_call};
+	static const struct stn_job_type type = {.claim = claim_call,
+						 .more = more_calls,
+						 .run = run_call,
+						 .settle = settle_call,
+						 .release = release_call};
 	struct stn_call *call = stn_job_make(size, &type);
 
 	if (call) {

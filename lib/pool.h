@@ -107,7 +107,9 @@ void stn_job_free(struct stn_job *job);
 struct stn_call {
 	struct stn_job job;
 	void (*function)(struct stn_call *call);
-	bool claimed; /* pool lock */
+	void (*released)(struct stn_call *call); /* the last reference is gone, also where no thread
+						    could run it; NULL. Pool lock held */
+	bool claimed;				 /* pool lock */
 };
 
 /* A call of a type whose struct begins with struct stn_call; see stn_job_make. */

@@ -46,8 +46,7 @@ struct stn_prefetch {
 
 /* The reading of one shard. */
 struct fetch {
-	struct stn_job job;
-	bool claimed;
+	struct stn_call call;
 	bool read; /* it was read, and is what identity says */
 	struct item *item;
 	struct stn_identity identity;
@@ -74,21 +73,6 @@ bool stn_prefetch_path(const char *path, uint64_t number, char *out, size_t size
 	return true;
 }
 
-static bool claim_fetch(struct stn_job *job, struct stn_step *step)
-{
-	struct fetch *fetch = (struct fetch *)(void *)job;
-	bool claimed = fetch->claimed;
-
-	(void)step;
-	fetch->claimed = true;
-	return !claimed;
-}
-
-static bool more_fetches(const struct stn_job *job)
-{
-	return !((const struct fetch *)(const void *)job)->claimed;
-}
-
 /* Finds out what there is under the path. False if it is no file that may be read in advance. */
 static bool identify(struct fetch *fetch)
 {
@@ -103,14 +87,13 @@ static bool identify(struct fetch *fetch)
 	       st.stx_mtime.tv_sec + SETTLED < now;
 }
 
-static void run_fetch(struct stn_job *job, struct stn_step *step)
+static void run_fetch(struct stn_call *call)
 {
-	struct fetch *fetch = (struct fetch *)(void *)job;
+	struct fetch *fetch = (struct fetch *)(void *)call;
 	uint64_t size;
 	bool direct;
 	int fd;
 
-	(void)step;
 	if (!identify(fetch))
 		return;
 	fd = stn_source_open(fetch->path, &fetch->identity, true, false, &direct);
@@ -122,13 +105,6 @@ static void run_fetch(struct stn_job *job, struct stn_step *step)
 				stn_round_up(size, stn_page_size()), size, 0) == (ssize_t)size &&
 		direct && stn_source_unchanged(fd, &fetch->identity);
 	stn_sys_close(fd);
-}
-
-static bool settle_fetch(struct stn_job *job, const struct stn_step *step)
-{
-	(void)job;
-	(void)step;
-	return true;
 }
 
 /* What is left of a shard goes. Its memory stays for the next one, unless there is none. */
@@ -148,9 +124,9 @@ static void free_item(struct stn_prefetch *prefetch, struct item *item)
 }
 
 /* Also of a job that no thread could run. */
-static void release_fetch(struct stn_job *job)
+static void release_fetch(struct stn_call *call)
 {
-	struct fetch *fetch = (struct fetch *)(void *)job;
+	struct fetch *fetch = (struct fetch *)(void *)call;
 	struct item *item = fetch->item;
 
 	item->identity = fetch->identity;
@@ -255,13 +231,8 @@ static struct item *take_free(struct stn_prefetch *prefetch)
 static bool start(struct stn_process *process, const struct stn_model *model, uint64_t number,
 		  const char *path)
 {
-	static const struct stn_job_type type = {.claim = claim_fetch,
-						 .more = more_fetches,
-						 .run = run_fetch,
-						 .settle = settle_fetch,
-						 .release = release_fetch};
 	struct item *item = take_free(process->prefetch);
-	struct fetch *fetch = item ? stn_job_make(sizeof(*fetch), &type) : NULL;
+	struct fetch *fetch = item ? stn_call_make(sizeof(*fetch), run_fetch) : NULL;
 
 	if (!fetch)
 		return false;
@@ -270,16 +241,16 @@ static bool start(struct stn_process *process, const struct stn_model *model, ui
 	item->family = model->family.key;
 	item->number = number;
 	fetch->item = item;
-	fetch->job.width = 1;
-	fetch->job.reads = true;
+	fetch->call.released = release_fetch;
+	fetch->call.job.reads = true;
 	if (!stn_prefetch_path(path, number, fetch->path, sizeof(fetch->path)) ||
-	    stn_pool_submit(process, &fetch->job, (unsigned)stn_config.threads) < 0) {
+	    stn_pool_submit(process, &fetch->call.job, (unsigned)stn_config.threads) < 0) {
 		item->state = FREE;
-		stn_job_free(&fetch->job);
+		stn_job_free(&fetch->call.job);
 		return false;
 	}
 	/* Nobody waits for the job itself. */
-	stn_job_drop(&fetch->job);
+	stn_job_drop(&fetch->call.job);
 	return true;
 }
 
@@ -369,6 +340,7 @@ size_t stn_prefetch_take(const struct stn_prefetch_want *want, void *memory)
 	uint64_t mask;
 
 	if (!process || !__atomic_load_n(&process->prefetch, __ATOMIC_RELAXED) || !family->number ||
+	    want->identity->size > STN_PREFETCH_MOST ||
 	    want->offset + want->length > want->identity->size)
 		return 0;
 	mask = stn_lock_enter(&process->pool_lock);

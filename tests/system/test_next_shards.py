@@ -216,9 +216,10 @@ def test_server_hangs(shards, fill):
 def test_read_error(shards):
     """What could not be read in advance is read when it is mapped, with the outcome that has."""
     with FuseServer(shards, fault=f"eio:{name(4)}:0:{SIZE}") as server:
-        take(server, (1, 2, 3))
-        server.no_faults()
-        _, result = take(server, (1, 2, 3, 4, 5))
+        mended = threading.Timer(1, server.no_faults)
+        mended.start()
+        _, result = take(server, (1, 2, 3, "wait", "wait", "wait", 4, 5))
+        mended.join()
         assert result.stdout == sums(shards, range(1, 6))
 
 
