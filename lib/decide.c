@@ -134,6 +134,13 @@ static void ask_budget(const struct stn_engagement *e, const struct stn_process 
 	stn_budget_decide(&e->survey->view, &use, need, verdict);
 }
 
+/* True if the file is not to be filled again like that, however little of it was delivered. */
+static bool is_given_up(const struct stn_engagement *e)
+{
+	return atomic_load(&e->model->changes) > CHANGES_BORNE ||
+	       (!e->facts.lazy && atomic_load(&e->model->little_used));
+}
+
 /*
  * The last look, at what other threads of the process change: the decision and what it takes are
  * one step, so that threads that map at the same moment see each other.
@@ -154,9 +161,7 @@ static enum stn_decision decide_and_reserve(struct stn_engagement *e, bool peek)
 	if (need < bytes)
 		ask_budget(e, process, need, &verdict);
 	e->facts.fits = verdict.fits;
-	e->facts.delivered = atomic_load(&e->model->changes) > CHANGES_BORNE
-				     ? STN_DELIVERED_TOO_MUCH
-				     : atomic_load(&e->model->delivered);
+	e->facts.delivered = is_given_up(e) ? UINT64_MAX / 2 : atomic_load(&e->model->delivered);
 	decision = stn_policy_decide(&e->facts);
 	if (stn_decision_engaged(decision) && stn_config.mode != STN_MODE_OBSERVE) {
 		e->planned = need;

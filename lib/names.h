@@ -15,9 +15,6 @@
 struct statx;
 struct stn_tensors;
 
-/* Of a model's counter: it is not to be filled at once again. */
-#define STN_DELIVERED_TOO_MUCH (UINT64_MAX / 2)
-
 /* Which file, which version of it. */
 struct stn_identity {
 	uint64_t device; /* major << 32 | minor */
@@ -39,10 +36,11 @@ struct stn_model {
 	_Atomic uint64_t state;	  /* 0 free, 1 being written, 2 in use */
 	uint64_t device, inode;	  /* key; constant once in use */
 	struct stn_family family; /* by its name; constant once in use */
-	_Atomic uint64_t version; /* digest of the identity that the next two counters belong to */
+	_Atomic uint64_t version; /* digest of the identity that what follows belongs to */
 	_Atomic uint64_t
 		delivered; /* bytes of that version handed to the program, header peeks apart */
-	_Atomic uint64_t header; /* bytes of its safetensors header with its length, 0 = unknown */
+	_Atomic bool little_used; /* filled at once less than half was used: usage.h */
+	_Atomic uint64_t header;  /* bytes of its safetensors header with its length, 0 = unknown */
 	struct stn_tensors *_Atomic tensors; /* where they begin: tensors.h; NULL = never known */
 	_Atomic uint64_t file_system;	     /* f_type, 0 = not asked yet */
 	struct stn_model_reads {

@@ -3,7 +3,6 @@
 
 #include "maps.h"
 #include "names.h"
-#include "process.h"
 #include "region.h"
 #include "sys.h"
 
@@ -30,8 +29,8 @@ void stn_usage_judge(uintptr_t start, uintptr_t end)
 {
 	struct stn_region region;
 
-	if (!stn_region_find(start, end, &region) || !region.watched || !stn_process_get())
+	if (!stn_region_find(start, end, &region) || !region.watched)
 		return;
 	if (used_bytes(region.start, region.end) < (region.end - region.start) / 2)
-		atomic_store(&region.watched->delivered, STN_DELIVERED_TOO_MUCH);
+		atomic_store(&region.watched->little_used, true);
 }

@@ -9,7 +9,8 @@
 #include "../lib/usage.h"
 #include "real.h"
 
-/* Unmaps a range in which memory of ours may lie. Async-signal-safe. */
+/* Unmaps a range in which memory of ours may lie. Async-signal-safe; may take a thread of the pool.
+ */
 static int unmap(uintptr_t start, size_t length)
 {
 	uintptr_t end = start + stn_round_up(length, stn_page_size());
