@@ -6,11 +6,19 @@
 
 #define HEADER_TRY ((uint64_t)128 << 10) /* read of a header whose length is not known */
 
-/*
- * The first touch of a file's start: its header, as far as that is known, is wanted. True if
- * nothing else is. Who may store into the memory has read the header by another map, and comes for
- * what follows.
- */
+/* True if what follows the header has been asked for by who asks for that again: who may store into
+ * the memory has read the header by another map. That is seen where a tensor begins that near; a
+ * small file is read as a whole. */
+static bool comes_for_more(const struct stn_lazy *lazy)
+{
+	const struct stn_tensors *tensors = stn_tensors_find(lazy->plan.model);
+
+	return lazy->moves &&
+	       (stn_ahead_is_small(&lazy->ahead) || (tensors && stn_tensors_begins(tensors, 0)));
+}
+
+/* The first touch of a file's start: its header, as far as that is known, is wanted. True if
+ * nothing else is. */
 static bool touch_header(struct stn_lazy *lazy, uint64_t offset)
 {
 	uint64_t known;
@@ -22,7 +30,7 @@ static bool touch_header(struct stn_lazy *lazy, uint64_t offset)
 	lazy->header = stn_round_up(known ? known : HEADER_TRY, STN_AHEAD_UNIT);
 	end = (uint32_t)stn_min(lazy->header / STN_AHEAD_UNIT, lazy->units);
 	stn_lazy_turn(lazy, 0, end, STN_UNIT_EMPTY, STN_UNIT_QUEUED);
-	return !known || !lazy->moves || !stn_ahead_is_small(&lazy->ahead);
+	return !known || !comes_for_more(lazy);
 }
 
 static void turn_range(struct stn_lazy *lazy, uint64_t from, uint64_t to, enum stn_unit before,

@@ -137,6 +137,38 @@ def test_looks_at_every_tensor(ahead, step, least, most):
     assert least <= stats["direct_bytes"] / whole.stat().st_size <= most
 
 
+FIRST = """
+import json, mmap, os, struct, sys, time
+fd = os.open(sys.argv[1], os.O_RDONLY)
+header = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+start = 8 + struct.unpack("<Q", header[:8])[0]
+json.loads(header[8:start])
+data = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+print(data[start + int(sys.argv[2])])
+time.sleep(0.5)
+"""
+
+
+@pytest.mark.parametrize("offset,units", [(0, 8), (2 * MIB, 8), (2 * MIB + (1 << 19), 1)])
+def test_first_tensor(offset, units):
+    """Whoever touches the first byte of a tensor first has the heads of the next seven read along
+    with it: also that of the tensor behind the header, in the same unit."""
+    need.fuse()
+    need.library()
+    whole = models.make_safetensors("look.safetensors", [2 * MIB] * 48)
+    with FuseServer(whole.parent, delay_ms=20) as server:
+        command = [sys.executable, "-c", FIRST, server.mountpoint / whole.name, str(offset)]
+        bare = run(command, preload=False, timeout=60)
+        server.reset()
+        result = run(command, timeout=60)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout == bare.stdout
+        stats = server.stats()
+    assert stats["buffered_reads"] == 0
+    # The header's two units are those of the first map.
+    assert stats["direct_bytes"] == (2 + units) << 16
+
+
 def test_in_order(tmp_path):
     """A server that takes long for each read out of order is recognised, and what is left is read
     in order."""
