@@ -149,9 +149,10 @@ def stop(process):
 
 
 @contextlib.contextmanager
-def served(argv_of, before=()):
-    """Mounts by a program in the foreground: argv_of(mount point) is its command line."""
-    with tempfile.TemporaryDirectory(prefix="stn-bench-") as name:
+def served(argv_of, files, before=()):
+    """Mounts by a program in the foreground: argv_of(mount point) is its command line, and files
+    are what it serves from."""
+    with tempfile.TemporaryDirectory(prefix="stn-bench-") as name, cache.held(files):
         point = Path(name).resolve() / "mnt"
         point.mkdir()
         with open(Path(name) / "log", "w+b") as log:
@@ -185,17 +186,23 @@ def unmount(point):
         subprocess.run(["umount", "-l", point], capture_output=True, timeout=10)
 
 
+def files_in(directory):
+    """The files of a directory and below."""
+    return [path for path in directory.rglob("*") if path.is_file()]
+
+
 def bindfs(directory):
     """bindfs, which passes reads on."""
     program = need("bindfs")
-    return served(lambda point: [program, "-f", "--no-allow-other", directory, point])
+    return served(lambda point: [program, "-f", "--no-allow-other", directory, point],
+                  files_in(directory))
 
 
 def mergerfs(directory, cache_files):
     """mergerfs with one branch."""
     program = need("mergerfs")
     return served(lambda point: [program, "-f", "-o", f"cache.files={cache_files}",
-                                 f"{directory}=RO", point])
+                                 f"{directory}=RO", point], files_in(directory))
 
 
 @contextlib.contextmanager
@@ -208,7 +215,7 @@ def squashfuse(directory):
         subprocess.run([need("mksquashfs"), directory, part, "-noI", "-noD", "-noF", "-noX",
                         "-noappend", "-quiet", "-no-progress"], check=True, capture_output=True)
         part.rename(image)
-    with served(lambda point: [program, "-f", image, point]) as mount:
+    with served(lambda point: [program, "-f", image, point], [image]) as mount:
         yield mount
 
 
@@ -259,7 +266,8 @@ def sshfs(directory):
                 options = (f"port={port},IdentityFile={own}/user,StrictHostKeyChecking=no,"
                            "UserKnownHostsFile=/dev/null,BatchMode=yes")
                 with served(lambda point: [program, "-f", "-o", options,
-                                           f"127.0.0.1:{directory}", point], [server]) as mount:
+                                           f"127.0.0.1:{directory}", point],
+                            files_in(directory), [server]) as mount:
                     yield mount
             finally:
                 stop(server)
@@ -280,7 +288,7 @@ def rclone(directory):
                 with served(lambda point: ["env", "RCLONE_CONFIG=/dev/null", program, "mount",
                                            ":http:", point, "--http-url",
                                            f"http://127.0.0.1:{port}", "--read-only"],
-                            [server]) as mount:
+                            files_in(directory), [server]) as mount:
                     yield mount
             finally:
                 stop(server)
