@@ -135,6 +135,7 @@ static int register_piece(const struct stn_area *area, size_t from, size_t to, b
 		.file_system = area->file_system,
 		.shared = shared,
 		.lazy = area->lazy,
+		.watcher = area->watched ? (uint32_t)stn_sys_getpid() : 0,
 		.watched = area->watched,
 	};
 	int rc = 0;

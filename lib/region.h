@@ -30,6 +30,8 @@ struct stn_region {
 	uint32_t file_system;	   /* f_type of the file's, for the journal */
 	bool shared;		   /* MAP_SHARED: must not become writable */
 	uint32_t lazy;		   /* its id while it may have holes, see lazy.h; else 0 */
+	uint32_t watcher;	   /* process in which watched means something: a child's page
+				      tables begin without the marks */
 	struct stn_model *watched; /* of which all of this is the whole, and whose use is looked at
 				      in the end (usage.h); NULL: neither */
 };

@@ -29,7 +29,8 @@ void stn_usage_judge(uintptr_t start, uintptr_t end)
 {
 	struct stn_region region;
 
-	if (!stn_region_find(start, end, &region) || !region.watched)
+	if (!stn_region_find(start, end, &region) || !region.watched ||
+	    region.watcher != (uint32_t)stn_sys_getpid())
 		return;
 	if (used_bytes(region.start, region.end) < (region.end - region.start) / 2)
 		atomic_store(&region.watched->little_used, true);

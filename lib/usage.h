@@ -17,8 +17,9 @@ bool stn_usage_clear(char *memory, size_t size);
 
 /*
  * Before [start, end) is unmapped: if that ends the mapping of a whole model of which less than
- * half was used, the model is not filled at once again (declined:reread). May take a thread of the
- * pool; no lock held.
+ * half was used, the model is not filled at once again (declined:reread). Nothing is judged in a
+ * child that has inherited the memory: fork copies page tables without the marks. May take a thread
+ * of the pool; no lock held.
  */
 void stn_usage_judge(uintptr_t start, uintptr_t end);
 

@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 from compare import (
@@ -234,6 +235,33 @@ def test_a_piece_each_time(case, loads):
         assert decisions(preloaded) == ["engaged"] * loads + ["declined:reread"] * (5 - loads)
         _, preloaded = both("extent", path, case, {**env, "STSHIM_HUGEPAGES": "off"})
         assert decisions(preloaded) == ["engaged"] * 2 + ["declined:reread"] * 3
+
+
+INHERIT = """
+import mmap, os, sys, zlib
+def load():
+    fd = os.open(sys.argv[1], os.O_RDONLY)
+    view = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+    os.close(fd)
+    return view
+view = load()
+print(zlib.crc32(view), flush=True)
+child = os.fork()
+if child:
+    sys.exit(os.waitpid(child, 0)[1])
+view.close()
+print(zlib.crc32(load()))
+"""
+
+
+def test_used_before_a_fork():
+    """What the parent has used is not taken for unused when a child unmaps it."""
+    with mounted() as server:
+        command = [sys.executable, "-c", INHERIT, server.mountpoint / BIG]
+        bare = run(command, preload=False)
+        preloaded = run(command, env={"STSHIM_FILL": "eager"})
+        same(bare, preloaded)
+        assert decisions(preloaded) == ["engaged"] * 2
 
 
 def test_small_maps_open_the_file_once():
