@@ -116,25 +116,32 @@ print(firsts, [zlib.adler32(view[start + a:start + b]) for a, b in spans[::step]
 """
 
 
+def look(program, *arguments, delay_ms=0.5, env=None):
+    """Runs a program on a file of 48 tensors of 2 MiB, bare and lazily filled, with the same output
+    and nothing through the page cache. Returns the bytes delivered to the second, and the size."""
+    need.fuse()
+    need.library()
+    whole = models.make_safetensors("look.safetensors", [2 * MIB] * 48)
+    with FuseServer(whole.parent, delay_ms=delay_ms) as server:
+        command = [sys.executable, "-c", program, server.mountpoint / whole.name, *arguments]
+        bare = run(command, preload=False, timeout=60)
+        server.reset()
+        result = run(command, env=env, timeout=60)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout == bare.stdout
+        stats = server.stats()
+    assert stats["buffered_reads"] == 0
+    return stats["direct_bytes"], whole.stat().st_size
+
+
 @pytest.mark.parametrize("ahead,step,least,most", [
     ("auto", 1, 1.0, 1.02), ("auto", 2, 0.9, 1.02), ("tensor", 1, 1.0, 1.02),
     ("tensor", 2, 0.5, 0.56), ("tensor", 8, 0.12, 0.2)])
 def test_looks_at_every_tensor(ahead, step, least, most):
     """A program that looks at every tensor and uses every so many of them: all is read, unless
     nothing is to be read beyond the tensor that is gone into."""
-    need.fuse()
-    need.library()
-    whole = models.make_safetensors("look.safetensors", [2 * MIB] * 48)
-    with FuseServer(whole.parent, delay_ms=0.5) as server:
-        command = [sys.executable, "-c", LOOK, server.mountpoint / whole.name, str(step)]
-        bare = run(command, preload=False, timeout=60)
-        server.reset()
-        result = run(command, env={"STSHIM_AHEAD": ahead}, timeout=60)
-        assert result.returncode == 0, result.stderr
-        assert result.stdout == bare.stdout
-        stats = server.stats()
-    assert stats["buffered_reads"] == 0
-    assert least <= stats["direct_bytes"] / whole.stat().st_size <= most
+    delivered, size = look(LOOK, str(step), env={"STSHIM_AHEAD": ahead})
+    assert least <= delivered / size <= most
 
 
 FIRST = """
@@ -153,20 +160,9 @@ time.sleep(0.5)
 def test_first_tensor(offset, units):
     """Whoever touches the first byte of a tensor first has the heads of the next seven read along
     with it: also that of the tensor behind the header, in the same unit."""
-    need.fuse()
-    need.library()
-    whole = models.make_safetensors("look.safetensors", [2 * MIB] * 48)
-    with FuseServer(whole.parent, delay_ms=20) as server:
-        command = [sys.executable, "-c", FIRST, server.mountpoint / whole.name, str(offset)]
-        bare = run(command, preload=False, timeout=60)
-        server.reset()
-        result = run(command, timeout=60)
-        assert result.returncode == 0, result.stderr
-        assert result.stdout == bare.stdout
-        stats = server.stats()
-    assert stats["buffered_reads"] == 0
+    delivered, _ = look(FIRST, str(offset), delay_ms=20)
     # The header's two units are those of the first map.
-    assert stats["direct_bytes"] == (2 + units) << 16
+    assert delivered == (2 + units) << 16
 
 
 def test_in_order(tmp_path):
