@@ -51,9 +51,9 @@ static void plan_fill(const struct stn_engagement *e, uint64_t offset, uint64_t 
 		.block = stn_config.block,
 		.timeout = stn_config.timeout,
 		.threads = (unsigned)stn_config.threads,
-		.fuse = e->facts.file_system == STN_FS_FUSE,
-		.want_direct = stn_config.io != STN_IO_BUFFERED,
-		.want_buffered = stn_config.io != STN_IO_DIRECT,
+		.way = {.direct = stn_config.io != STN_IO_BUFFERED,
+			.buffered = stn_config.io != STN_IO_DIRECT,
+			.fuse = e->facts.file_system == STN_FS_FUSE},
 		.owned_file = e->owned,
 		.restore_cache = restores_cache(e),
 		.drop_cache = stn_engagement_drops_cache(e),
@@ -272,7 +272,7 @@ static void look_ahead(const struct stn_engagement *e)
 	if (stn_budget_left(&e->survey->view) > NOT_SCARCE && stn_config.ahead == STN_AHEAD_AUTO &&
 	    stn_config.io != STN_IO_BUFFERED && stn_prefetch_follows(e->model, size) &&
 	    !(e->owned && stn_fs_cached(e->call->fd, size)))
-		stn_prefetch_start(e->model, e->survey->path);
+		stn_prefetch_start(e->model, e->survey->path, e->facts.file_system == STN_FS_FUSE);
 }
 
 enum stn_outcome stn_engage_map(const struct stn_map_call *call, void **address, int *error)

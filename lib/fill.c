@@ -56,7 +56,7 @@ static bool claim_read(struct stn_fill *fill, struct stn_step *step)
 	struct stn_fill_lane *lane;
 	int index;
 
-	if (fill->plan.fuse && !stn_opening_direct(&fill->opening) &&
+	if (fill->plan.way.fuse && !stn_opening_direct(&fill->opening) &&
 	    fill->running >= BUFFERED_FUSE_READERS)
 		return false;
 	index = pick_lane(fill);
@@ -257,7 +257,8 @@ static void cut_lanes(struct stn_fill *fill)
 
 		lane->cursor = stn_min(plan->offset + i * size, end);
 		lane->end = stn_min(lane->cursor + size, end);
-		lane->block = plan->fuse ? stn_min(plan->block, STN_FILL_FIRST_BLOCK) : plan->block;
+		lane->block =
+			plan->way.fuse ? stn_min(plan->block, STN_FILL_FIRST_BLOCK) : plan->block;
 	}
 	fill->lane_count = (uint32_t)count;
 	fill->opening.needed = plan->identity.size <= ONE_FD_UP_TO
@@ -269,7 +270,7 @@ static void cut_lanes(struct stn_fill *fill)
 /* True if some of the file is to be copied from the page cache. */
 static bool is_cached(const struct stn_fill_plan *plan)
 {
-	return plan->keeper && plan->owned_file && plan->want_direct && plan->want_buffered &&
+	return plan->keeper && plan->owned_file && plan->way.direct && plan->way.buffered &&
 	       stn_source_is_cached(plan->keeper, plan->length);
 }
 
@@ -289,8 +290,7 @@ struct stn_fill *stn_fill_make(const struct stn_fill_plan *plan, uint64_t budget
 	fill->job.reads = true;
 	fill->cached = is_cached(plan);
 	fill->opening.identity = plan->identity;
-	fill->opening.want_direct = plan->want_direct;
-	fill->opening.want_buffered = plan->want_buffered;
+	fill->opening.way = plan->way;
 	memcpy(fill->opening.path, plan->path, sizeof(plan->path));
 	cut_lanes(fill);
 	return fill;

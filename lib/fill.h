@@ -35,9 +35,7 @@ struct stn_fill_plan {
 	uint64_t block;	     /* bytes of one read */
 	uint64_t timeout;    /* nanoseconds without progress; 0 = wait for ever */
 	unsigned threads;    /* at most so many */
-	bool fuse;	     /* a FUSE file system */
-	bool want_direct;    /* try O_DIRECT */
-	bool want_buffered;  /* buffered reads will do */
+	struct stn_source_way way; /* how it may be read */
 	bool owned_file;    /* the process owns the file: residency of its pages can be asked for */
 	bool restore_cache; /* after buffered reads drop what they brought in */
 	bool drop_cache;    /* drop the whole range from the page cache at the end */

@@ -16,10 +16,11 @@
 
 static void run_open_copy(const struct stn_fill *fill, struct stn_step *step)
 {
+	static const struct stn_source_way buffered = {.buffered = true};
 	const struct stn_fill_plan *plan = &fill->plan;
 	bool direct;
 
-	step->result = stn_source_open(plan->path, &plan->identity, false, true, &direct);
+	step->result = stn_source_open(plan->path, &plan->identity, &buffered, &direct);
 }
 
 /* Looks at the budget; true if it leaves less than length bytes. */
@@ -107,7 +108,7 @@ static ssize_t read_run(struct stn_fill *fill, uint32_t index, uint64_t offset, 
 {
 	const struct stn_fill_plan *plan = &fill->plan;
 	uint64_t at = offset - plan->offset;
-	struct stn_source_copy copy = {fill->opening.source->copy_fd, plan->fuse,
+	struct stn_source_copy copy = {fill->opening.source->copy_fd, plan->way.fuse,
 				       plan->keeper + at};
 	size_t gap, copied = stn_source_copy(&copy, plan->memory + at, length, offset, &gap);
 

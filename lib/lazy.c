@@ -7,6 +7,7 @@
 
 #include "config.h"
 #include "crew.h"
+#include "fs.h"
 #include "process.h"
 #include "region.h"
 #include "source.h"
@@ -224,11 +225,12 @@ void stn_lazy_forget_all(void)
 /* Opens the file a second time if some of it may be copied from the page cache. */
 static void open_copy(struct stn_lazy *lazy)
 {
+	static const struct stn_source_way buffered = {.buffered = true};
 	const struct stn_lazy_plan *plan = &lazy->plan;
 	bool direct;
 
 	if (plan->copies && stn_source_is_cached(plan->keeper, plan->length))
-		lazy->copy = stn_source_open(plan->descriptor, &plan->record.identity, false, true,
+		lazy->copy = stn_source_open(plan->descriptor, &plan->record.identity, &buffered,
 					     &direct);
 }
 
@@ -236,12 +238,13 @@ static void open_copy(struct stn_lazy *lazy)
 static int open_lazy(struct stn_lazy *lazy)
 {
 	const struct stn_lazy_plan *plan = &lazy->plan;
+	const struct stn_source_way way = {.direct = true,
+					   .fuse = plan->record.file_system == STN_FS_FUSE};
 	size_t size = stn_round_up(plan->length, stn_page_size());
 	bool direct, user_only;
 	int rc;
 
-	lazy->file =
-		stn_source_open(plan->descriptor, &plan->record.identity, true, false, &direct);
+	lazy->file = stn_source_open(plan->descriptor, &plan->record.identity, &way, &direct);
 	if (lazy->file < 0)
 		return lazy->file;
 	if (plan->drop_cache)

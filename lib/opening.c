@@ -63,8 +63,7 @@ void stn_opening_run(const struct stn_opening *opening, struct stn_step *step)
 
 	if (step->kind == STN_OPENING_OPEN) {
 		step->result =
-			stn_source_open(opening->path, &opening->identity, opening->want_direct,
-					opening->want_buffered, &direct);
+			stn_source_open(opening->path, &opening->identity, &opening->way, &direct);
 		step->detail = step->result >= 0 && direct;
 		return;
 	}

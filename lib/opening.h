@@ -20,8 +20,7 @@ struct stn_opening {
 	char path[96];		      /* the program's descriptor below /proc, to be opened anew */
 	struct stn_identity identity; /* the file version that it must be */
 	uint32_t needed;	      /* descriptors */
-	bool want_direct;	      /* try O_DIRECT */
-	bool want_buffered;	      /* buffered reads will do */
+	struct stn_source_way way;    /* how it may be read */
 	struct stn_source *source;    /* pool lock */
 	struct stn_source *victim;    /* being closed to make room; pool lock */
 	int error;		      /* why it cannot be had; pool lock */

@@ -48,6 +48,7 @@ struct stn_prefetch {
 struct fetch {
 	struct stn_call call;
 	bool read; /* it was read, and is what identity says */
+	bool fuse; /* it is on a FUSE file system, like the one before it */
 	struct item *item;
 	struct stn_identity identity;
 	char path[4096];
@@ -90,13 +91,14 @@ static bool identify(struct fetch *fetch)
 static void run_fetch(struct stn_call *call)
 {
 	struct fetch *fetch = (struct fetch *)(void *)call;
+	const struct stn_source_way way = {.direct = true, .fuse = fetch->fuse};
 	uint64_t size;
 	bool direct;
 	int fd;
 
 	if (!identify(fetch))
 		return;
-	fd = stn_source_open(fetch->path, &fetch->identity, true, false, &direct);
+	fd = stn_source_open(fetch->path, &fetch->identity, &way, &direct);
 	if (fd < 0)
 		return;
 	size = fetch->identity.size;
@@ -229,7 +231,7 @@ static struct item *take_free(struct stn_prefetch *prefetch)
 
 /* Has one shard read. False if there is no room for it. Pool lock held. */
 static bool start(struct stn_process *process, const struct stn_model *model, uint64_t number,
-		  const char *path)
+		  const char *path, bool fuse)
 {
 	struct item *item = take_free(process->prefetch);
 	struct fetch *fetch = item ? stn_call_make(sizeof(*fetch), run_fetch) : NULL;
@@ -241,6 +243,7 @@ static bool start(struct stn_process *process, const struct stn_model *model, ui
 	item->family = model->family.key;
 	item->number = number;
 	fetch->item = item;
+	fetch->fuse = fuse;
 	fetch->call.released = release_fetch;
 	fetch->call.job.reads = true;
 	if (!stn_prefetch_path(path, number, fetch->path, sizeof(fetch->path)) ||
@@ -254,7 +257,7 @@ static bool start(struct stn_process *process, const struct stn_model *model, ui
 	return true;
 }
 
-void stn_prefetch_start(const struct stn_model *model, const char *path)
+void stn_prefetch_start(const struct stn_model *model, const char *path, bool fuse)
 {
 	struct stn_process *process = stn_process_get();
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
@@ -262,7 +265,7 @@ void stn_prefetch_start(const struct stn_model *model, const char *path)
 	for (uint64_t next = model->family.number + 1;
 	     next <= model->family.number + AHEAD && next <= model->family.count; next++)
 		if (!find(process->prefetch, model->family.key, next) &&
-		    !start(process, model, next, path))
+		    !start(process, model, next, path, fuse))
 			break;
 	stn_lock_leave(&process->pool_lock, mask);
 }

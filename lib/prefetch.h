@@ -31,9 +31,9 @@ bool stn_prefetch_path(const char *path, uint64_t number, char *out, size_t size
  */
 bool stn_prefetch_follows(const struct stn_model *model, uint64_t size);
 
-/* Has the shards behind a model be read, of which path is one. Does not wait. Takes the pool lock.
- */
-void stn_prefetch_start(const struct stn_model *model, const char *path);
+/* Has the shards behind a model be read, of which path is one, on a FUSE file system or not. Does
+ * not wait. Takes the pool lock. */
+void stn_prefetch_start(const struct stn_model *model, const char *path, bool fuse);
 
 /* A range of a mapping that is to be read. */
 struct stn_prefetch_want {

@@ -33,10 +33,10 @@ static void plan_transfer(const struct stn_range *range, struct stn_transfer_pla
 		.timeout = stn_config.timeout,
 		.threads = (unsigned)stn_config.threads,
 		.huge_pages = stn_config.huge_pages != STN_HUGE_OFF,
-		.fuse = range->fuse,
+		.way = {.direct = stn_config.io != STN_IO_BUFFERED,
+			.buffered = stn_config.io != STN_IO_DIRECT,
+			.fuse = range->fuse},
 		.owned_file = stn_range_owned(range),
-		.want_direct = stn_config.io != STN_IO_BUFFERED,
-		.want_buffered = stn_config.io != STN_IO_DIRECT,
 		.restore_cache = stn_config.cache != STN_CACHE_KEEP,
 		.drop_cache = drops_cache(range),
 	};

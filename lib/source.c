@@ -11,6 +11,8 @@
 #include "page.h"
 #include "sys.h"
 
+#define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
+
 /* Since Linux 6.1; older headers do not have it. */
 #ifndef STATX_DIOALIGN
 #define STATX_DIOALIGN 0x2000u
@@ -79,26 +81,36 @@ bool stn_source_is_file(int fd, const struct stn_identity *identity)
 	return now.device == identity->device && now.inode == identity->inode;
 }
 
-int stn_source_open(const char *path, const struct stn_identity *identity, bool want_direct,
-		    bool want_buffered, bool *direct)
+int stn_source_open_direct(const char *path, bool fuse)
 {
-	const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	int fd = stn_sys_open(path, fuse ? OPEN_FLAGS : OPEN_FLAGS | O_DIRECT), rc = 0;
+
+	if (fd >= 0 && fuse)
+		rc = stn_sys_fcntl(fd, F_SETFL, O_NONBLOCK | O_DIRECT);
+	if (rc < 0)
+		stn_sys_close(fd);
+	return rc < 0 ? rc : fd;
+}
+
+int stn_source_open(const char *path, const struct stn_identity *identity,
+		    const struct stn_source_way *way, bool *direct)
+{
 	struct statx st = {0};
 	int fd = -EINVAL, rc;
 
-	*direct = want_direct;
-	if (want_direct)
-		fd = stn_sys_open(path, flags | O_DIRECT);
-	if (fd == -EINVAL && want_buffered) {
+	*direct = way->direct;
+	if (way->direct)
+		fd = stn_source_open_direct(path, way->fuse);
+	if (fd == -EINVAL && way->buffered) {
 		*direct = false;
-		fd = stn_sys_open(path, flags);
+		fd = stn_sys_open(path, OPEN_FLAGS);
 	}
 	if (fd < 0)
 		return fd;
 	rc = check_version(fd, identity, &st);
 	if (rc == 0 && *direct && direct_is_unsuitable(&st)) {
 		*direct = false;
-		rc = want_buffered ? stn_sys_fcntl(fd, F_SETFL, O_NONBLOCK) : -EINVAL;
+		rc = way->buffered ? stn_sys_fcntl(fd, F_SETFL, O_NONBLOCK) : -EINVAL;
 	}
 	if (rc < 0) {
 		stn_sys_close(fd);

@@ -38,13 +38,30 @@ struct stn_source_cache {
 	bool restore;  /* drop what was not cached before */
 };
 
+/* How a file may be read. */
+struct stn_source_way {
+	bool direct;   /* past the page cache, if that can be had */
+	bool buffered; /* through it, if not */
+	bool fuse;     /* it is on a FUSE file system */
+};
+
+/*
+ * Opens a file for direct reads; fuse: it is on a FUSE file system. Returns a descriptor or -errno,
+ * -EINVAL where there are none.
+ *
+ * What is direct on FUSE concerns the kernel alone. A server that sees O_DIRECT when the file is
+ * opened may hand it on to a file system below (mergerfs does), and would read from the disk what
+ * it has in memory; so the flag is set afterwards.
+ */
+int stn_source_open_direct(const char *path, bool fuse);
+
 /*
  * Opens the file behind path, direct if wanted and possible, and checks that it is still this
  * version. Returns a descriptor in the calling thread's table and sets *direct, or -errno (-ESTALE:
  * another version). Blocks as the file system does.
  */
-int stn_source_open(const char *path, const struct stn_identity *identity, bool want_direct,
-		    bool want_buffered, bool *direct);
+int stn_source_open(const char *path, const struct stn_identity *identity,
+		    const struct stn_source_way *way, bool *direct);
 
 /* True if fd still shows this version of the file; the server may be asked. */
 bool stn_source_unchanged(int fd, const struct stn_identity *identity);

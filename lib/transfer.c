@@ -34,7 +34,7 @@ static uint64_t cut(const struct stn_transfer *transfer, uint64_t position)
 {
 	const struct stn_transfer_plan *plan = &transfer->plan;
 	uint64_t page = stn_page_size();
-	uint64_t start = plan->fuse ? (uintptr_t)plan->memory : plan->offset;
+	uint64_t start = plan->way.fuse ? (uintptr_t)plan->memory : plan->offset;
 	uint64_t skew = (page - start % page) % page;
 
 	return position < skew ? 0 : skew + stn_round_down(position - skew, page);
@@ -89,7 +89,7 @@ static bool claim_read(struct stn_transfer *transfer, struct stn_step *step)
 	}
 	if (!transfer->plan.owned && process->transfers_held)
 		return false;
-	if (transfer->plan.fuse && !stn_opening_direct(&transfer->opening) &&
+	if (transfer->plan.way.fuse && !stn_opening_direct(&transfer->opening) &&
 	    transfer->running >= BUFFERED_FUSE_READERS)
 		return false;
 	lane = pick_lane(transfer);
@@ -231,8 +231,8 @@ static void release(struct stn_job *job)
 static void cut_lanes(struct stn_transfer *transfer)
 {
 	const struct stn_transfer_plan *plan = &transfer->plan;
-	uint64_t first = plan->fuse ? FIRST_BLOCK : STN_TRANSFER_BOUNCE;
-	uint64_t most = stn_min(plan->threads, plan->fuse ? STN_SOURCE_FDS : BOUNCED_LANES);
+	uint64_t first = plan->way.fuse ? FIRST_BLOCK : STN_TRANSFER_BOUNCE;
+	uint64_t most = stn_min(plan->threads, plan->way.fuse ? STN_SOURCE_FDS : BOUNCED_LANES);
 	uint64_t count = stn_max(1, stn_min(plan->length / LANE_LEAST, most));
 
 	for (uint64_t i = 0; i < count; i++) {
@@ -256,8 +256,7 @@ static void plan_opening(struct stn_transfer *transfer)
 
 	__builtin_memcpy(opening->path, plan->path, sizeof(opening->path));
 	opening->identity = plan->identity;
-	opening->want_direct = plan->want_direct;
-	opening->want_buffered = plan->want_buffered;
+	opening->way = plan->way;
 	opening->needed =
 		plan->length <= ONE_FD_UP_TO
 			? 1
@@ -296,7 +295,7 @@ struct stn_transfer *stn_transfer_make(const struct stn_transfer_plan *plan)
 	transfer->job.reads = true;
 	cut_lanes(transfer);
 	plan_opening(transfer);
-	if (plan->fuse || make_bounce(transfer))
+	if (plan->way.fuse || make_bounce(transfer))
 		return transfer;
 	stn_job_put(&transfer->job);
 	return NULL;

@@ -31,14 +31,13 @@ struct stn_transfer_plan {
 	char path[96];		      /* the program's descriptor below /proc */
 	struct stn_identity identity; /* the file version that it must be */
 	char *memory;
-	uint64_t offset, length; /* in the file, bytes; all before its end */
-	bool owned;		 /* memory is a mapping of ours of length rounded up to pages */
-	uint64_t block;		 /* bytes of one read */
-	uint64_t timeout;	 /* nanoseconds without progress; 0 = wait for ever */
-	unsigned threads;	 /* at most so many */
-	bool huge_pages;	 /* ask for them where memory is much */
-	bool fuse;		 /* a FUSE file system: direct reads need no alignment */
-	bool want_direct, want_buffered;
+	uint64_t offset, length;   /* in the file, bytes; all before its end */
+	bool owned;		   /* memory is a mapping of ours of length rounded up to pages */
+	uint64_t block;		   /* bytes of one read */
+	uint64_t timeout;	   /* nanoseconds without progress; 0 = wait for ever */
+	unsigned threads;	   /* at most so many */
+	bool huge_pages;	   /* ask for them where memory is much */
+	struct stn_source_way way; /* how it may be read; on FUSE direct reads need no alignment */
 	bool owned_file;    /* the process owns the file: residency of its pages can be asked for */
 	bool restore_cache; /* after buffered reads drop what they brought in */
 	bool drop_cache;    /* drop the range from the page cache */

@@ -70,7 +70,7 @@ static ssize_t copy_edges(const struct stn_transfer *transfer, uint64_t at, uint
 /* Notes that the file ends sooner than it should. */
 static void note_end(struct stn_transfer *transfer)
 {
-	if (transfer->plan.fuse)
+	if (transfer->plan.way.fuse)
 		__atomic_store_n(&transfer->doubtful, true, __ATOMIC_RELAXED);
 }
 
@@ -200,7 +200,7 @@ static bool goes_straight(const struct stn_transfer *transfer, const struct piec
 	const struct stn_transfer_plan *plan = &transfer->plan;
 	uint64_t page = stn_page_size();
 
-	if (plan->fuse)
+	if (plan->way.fuse)
 		return !__atomic_load_n(&transfer->aligned, __ATOMIC_RELAXED);
 	return ((uintptr_t)plan->memory + piece->at) % page == 0 &&
 	       (plan->offset + piece->at) % page == 0 && piece->length % page == 0;

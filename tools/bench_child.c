@@ -10,11 +10,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "bench.h"
 #include "fs.h"
 #include "page.h"
+#include "source.h"
 #include "sys.h"
 
 #define BLOCK	   ((size_t)8 << 20)
@@ -27,6 +29,7 @@
 struct lane {
 	pthread_t thread;
 	const char *path;
+	bool fuse; /* it is on a FUSE file system */
 	char *memory;
 	uint64_t start, end;
 	int error;
@@ -136,10 +139,10 @@ static char *get_memory(uint64_t length)
 static void *run_lane(void *argument)
 {
 	struct lane *lane = argument;
-	int fd = open(lane->path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+	int fd = stn_source_open_direct(lane->path, lane->fuse);
 	uint64_t at = lane->start;
 
-	lane->error = fd < 0 ? errno : 0;
+	lane->error = fd < 0 ? -fd : 0;
 	while (!lane->error && at < lane->end) {
 		size_t wanted = (size_t)stn_min(BLOCK, lane->end - at);
 		/* Whole pages, also at the end of the file. */
@@ -169,12 +172,16 @@ static int read_direct(const char *path, char *memory, uint64_t length, unsigned
 {
 	static struct lane lanes[MOST_LANES];
 	uint64_t share = stn_round_up((length + threads - 1) / threads, HUGE_PAGE);
+	struct statfs fs = {0};
 	unsigned count = 0;
 	int error = 0;
 
+	if (statfs(path, &fs) != 0)
+		return errno;
 	atomic_store(&lanes_left, threads);
 	for (; count < threads && !error; count++) {
 		lanes[count] = (struct lane){.path = path,
+					     .fuse = (uint32_t)fs.f_type == STN_FS_FUSE,
 					     .memory = memory,
 					     .start = stn_min(count * share, length),
 					     .end = stn_min((count + 1) * share, length)};

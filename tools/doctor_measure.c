@@ -3,7 +3,6 @@
 
 #include <err.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -11,7 +10,9 @@
 #include <unistd.h>
 
 #include "child.h"
+#include "fs.h"
 #include "page.h"
+#include "source.h"
 #include "sys.h"
 
 #define MOST_BYTES   ((uint64_t)256 << 20)
@@ -23,6 +24,7 @@
 /* Shared by the threads, and with the process that waits. */
 struct meter {
 	const char *path;
+	bool fuse; /* it is on a FUSE file system */
 	uint64_t threads, block, size;
 	_Atomic uint64_t next, bytes;
 	_Atomic int error;
@@ -33,11 +35,6 @@ struct meter {
 static uint64_t now(void)
 {
 	return stn_sys_clock(CLOCK_MONOTONIC);
-}
-
-static int open_file(const char *path)
-{
-	return open(path, O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
 }
 
 static char *make_buffer(uint64_t size)
@@ -72,7 +69,7 @@ static void measure_latency(struct meter *meter, int fd, char *buffer)
 static void *read_blocks(void *argument)
 {
 	struct meter *meter = argument;
-	int fd = open_file(meter->path);
+	int fd = stn_source_open_direct(meter->path, meter->fuse);
 	char *buffer = make_buffer(meter->block);
 
 	while (fd >= 0 && buffer && now() < meter->deadline) {
@@ -112,10 +109,10 @@ static void measure(void *argument)
 {
 	struct meter *meter = argument;
 	char *buffer = make_buffer(DOCTOR_REQUEST);
-	int fd = open_file(meter->path);
+	int fd = stn_source_open_direct(meter->path, meter->fuse);
 
 	if (fd < 0 || !buffer) {
-		meter->error = errno;
+		meter->error = fd < 0 ? -fd : errno;
 		meter->result.in_time = true;
 		return;
 	}
@@ -137,6 +134,7 @@ void doctor_measure_path(const struct stn_config *config, struct doctor_path *pa
 	if (!meter)
 		err(EXIT_FAILURE, "memory");
 	meter->path = file->path;
+	meter->fuse = file->file_system == STN_FS_FUSE;
 	meter->threads = config->threads;
 	meter->block = config->block;
 	meter->size = file->size;

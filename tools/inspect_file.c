@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include "fs.h"
 #include "names.h"
 #include "page.h"
 #include "source.h"
@@ -17,18 +19,21 @@
 int inspect_open(struct inspect_file *file, const char *path)
 {
 	struct stn_identity identity;
+	struct stn_source_way way = {.direct = true, .buffered = true};
 	struct statx st = {0};
+	struct statfs fs = {0};
 	int fd;
 
 	*file = (struct inspect_file){.fd = -1};
-	if (statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &st) != 0)
+	if (statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &st) != 0 || statfs(path, &fs) != 0)
 		return errno;
 	if (S_ISDIR(st.stx_mode))
 		return EISDIR;
 	if (!S_ISREG(st.stx_mode))
 		return EINVAL;
 	stn_identity_from(&st, &identity);
-	fd = stn_source_open(path, &identity, true, true, &file->direct);
+	way.fuse = (uint32_t)fs.f_type == STN_FS_FUSE;
+	fd = stn_source_open(path, &identity, &way, &file->direct);
 	if (fd < 0)
 		return -fd;
 	file->fd = fd;

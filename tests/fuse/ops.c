@@ -117,7 +117,6 @@ static void op_readlink(fuse_req_t request, fuse_ino_t node)
 	fuse_reply_readlink(request, target);
 }
 
-/* The handle of a file holds nothing but whether it was opened with O_DIRECT. */
 static void op_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *handle)
 {
 	struct inode *inode = from_node(node);
@@ -130,7 +129,6 @@ static void op_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *
 		fuse_reply_err(request, error);
 		return;
 	}
-	handle->fh = direct;
 	handle->keep_cache = options->keep_cache;
 	handle->direct_io = options->direct_io;
 	counter_open(&inode->counter, direct);
@@ -143,7 +141,7 @@ static void op_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offs
 	read_serve((struct read_request){
 		.request = request,
 		.inode = from_node(node),
-		.direct = handle->fh != 0,
+		.direct = (handle->flags & O_DIRECT) != 0,
 		.offset = (uint64_t)offset,
 		.size = size,
 	});

@@ -15,7 +15,7 @@ struct read_request {
 	struct read_request *next;
 	struct fuse_req *request;
 	struct inode *inode;
-	bool direct; /* its file handle was opened with O_DIRECT */
+	bool direct; /* the kernel reads it past the page cache */
 	uint64_t offset;
 	uint64_t size;
 };

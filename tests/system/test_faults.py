@@ -214,20 +214,23 @@ def test_timeout_off():
     assert decisions(preloaded, BIG) == ["engaged"], preloaded.log
 
 
-def test_o_direct_refused():
-    """A server that refuses O_DIRECT is read through the page cache, which is left as found."""
+@pytest.mark.parametrize("way", ["lazy", "eager"])
+def test_server_is_not_told_of_direct_reads(way):
+    """The file is opened without O_DIRECT, which a server could refuse or hand on to its disk, and
+    read past the page cache all the same."""
     with mounted(fault=f"noopen:{BIG}", keep_cache=True) as server:
         path = server.mountpoint / BIG
         bare, preloaded = both("load", path)
         with Watch(path) as watch:
             watch.evict()
             assert watch.resident() == 0
-            again = ended(run([need.program("load"), path]))
+            server.reset()
+            again = ended(run([need.program("load"), path], env={"STSHIM_FILL": way}))
             assert watch.resident() == 0
+            stats = server.stats()
     assert again.stdout == bare.stdout
-    fill = [line for line in again.stats if line["event"] == "fill"][-1]
-    assert fill["direct_bytes"] == 0
-    assert fill["buffered_bytes"] >= BIG_SIZE
+    assert engaged(again, BIG) and stats["direct_opens"] == 0
+    assert stats["direct_bytes"] >= BIG_SIZE and stats["buffered_bytes"] == 0
 
 
 def test_direct_io_mount():

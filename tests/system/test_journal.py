@@ -58,14 +58,21 @@ def test_progress():
         assert load(server.mountpoint / MODEL, PROGRESS="on").stderr == ""
 
 
+MAP = """
+import mmap, os, sys
+for path in sys.argv[1:]:
+    mmap.mmap(os.open(path, os.O_RDONLY), 0, flags=mmap.MAP_PRIVATE)[0]
+"""
+
+
 def test_log_levels():
     """Each level has its lines; without a file they go to stderr."""
-    with mounted(fault=f"noopen:{BIG}") as server:
+    with mounted(fault=f"eio:{BIG}:{20 * MIB}:4096") as server:
         good, bad = server.mountpoint / MODEL, server.mountpoint / BIG
         lines = {}
         for level in ("off", "error", "warn", "info", "debug"):
-            env = {"STSHIM_LOG": level, "STSHIM_LOG_FILE": None, "STSHIM_IO": "direct"}
-            result = ended(run([need.program("load"), good, bad], env=env))
+            env = {"STSHIM_LOG": level, "STSHIM_LOG_FILE": None, "STSHIM_FILL": "eager"}
+            result = ended(run([sys.executable, "-c", MAP, good, bad], env=env))
             lines[level] = result.stderr
     assert lines["off"] == lines["error"] == ""
     assert MODEL not in lines["warn"] and BIG in lines["warn"]

@@ -19,8 +19,7 @@ struct stn_fill_plan unit_plan(int fd, uint64_t offset, uint64_t length)
 		.block = 8 * MIB,
 		.timeout = 10000000000,
 		.threads = 4,
-		.want_direct = true,
-		.want_buffered = true,
+		.way = {.direct = true, .buffered = true},
 		.owned_file = true,
 		.restore_cache = true,
 	};

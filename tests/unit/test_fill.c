@@ -34,10 +34,10 @@ START_TEST(whole_file)
 		struct stn_fill *fill;
 		bool direct = (way & 1) && can_direct;
 
-		plan.want_direct = way & 1;
+		plan.way.direct = way & 1;
 		plan.block = way & 2 ? 64 * KIB : 8 * MIB;
 		plan.threads = way & 4 ? 1 : 8;
-		plan.fuse = way & 8;
+		plan.way.fuse = way & 8;
 		fill = stn_fill_make(&plan, UNIT_PLENTY);
 		ck_assert_msg(stn_fill_run(fill, NULL) == 0, "way %u", way);
 		unit_check_filled(&plan);
@@ -71,7 +71,7 @@ START_TEST(part_of_file)
 	int fd = unit_pattern_file("model", 9 * MIB + 5);
 	struct stn_fill_plan plan = unit_plan(fd, parts[_i / 2].offset, parts[_i / 2].length);
 
-	plan.want_direct = _i % 2;
+	plan.way.direct = _i % 2;
 	ck_assert_int_eq(unit_fill(&plan), 0);
 	ck_assert_uint_eq(unit_cached(fd, 9 * MIB + 5), 0);
 }
@@ -85,7 +85,7 @@ START_TEST(large_file)
 	struct stn_fill_plan plan = unit_plan(fd, 0, size);
 	struct stn_fill *fill;
 
-	plan.want_direct = _i;
+	plan.way.direct = _i;
 	plan.threads = 6;
 	fill = stn_fill_make(&plan, UNIT_PLENTY);
 	ck_assert_uint_eq(fill->opening.needed, 6);
@@ -131,7 +131,7 @@ START_TEST(cache_restored)
 
 	unit_cache_pages(fd, pages, some);
 	unit_resident(fd, size, before);
-	plan.want_direct = _i;
+	plan.way.direct = _i;
 	ck_assert_int_eq(unit_fill(&plan), 0);
 	unit_resident(fd, size, after);
 	for (size_t i = 0; i < pages; i++)
@@ -147,13 +147,13 @@ START_TEST(cache_kept)
 	int fd = unit_pattern_file("model", size);
 	struct stn_fill_plan plan = unit_plan(fd, 0, size);
 
-	plan.want_direct = false;
+	plan.way.direct = false;
 	plan.restore_cache = false;
 	ck_assert_int_eq(unit_fill(&plan), 0);
 	ck_assert_uint_eq(unit_cached(fd, size), pages);
 	ck_assert(unit_wait_alone(2000));
 	plan.drop_cache = true;
-	plan.want_direct = _i;
+	plan.way.direct = _i;
 	ck_assert_int_eq(unit_fill(&plan), 0);
 	ck_assert_uint_eq(unit_cached(fd, size), 0);
 }

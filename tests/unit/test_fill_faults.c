@@ -88,7 +88,7 @@ START_TEST(no_way)
 		.length = 4096,
 		.block = MIB,
 		.threads = 1,
-		.want_direct = true,
+		.way = {.direct = true},
 	};
 
 	ck_assert_int_eq(unit_fill(&plan), -EINVAL);
@@ -134,7 +134,7 @@ START_TEST(changed_meanwhile)
 		struct stn_fill *fill;
 
 		ticks = 0;
-		plan.want_direct = direct;
+		plan.way.direct = direct;
 		fill = stn_fill_make(&plan, UNIT_PLENTY);
 		ck_assert_int_eq(stn_fill_run(fill, changes[_i]), -ESTALE);
 		ck_assert_int_gt(ticks, 0);
@@ -193,8 +193,7 @@ static struct stn_fill_plan plan_with_gaps(int row)
 		.block = MIB,
 		.timeout = 10000000000,
 		.threads = 4,
-		.want_direct = true,
-		.want_buffered = true,
+		.way = {.direct = true, .buffered = true},
 	};
 }
 

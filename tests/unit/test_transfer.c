@@ -36,8 +36,7 @@ static struct stn_transfer_plan plan_of(uint64_t offset, uint64_t length, uint64
 		.block = 8 * MIB,
 		.timeout = 10000000000,
 		.threads = 4,
-		.want_direct = true,
-		.want_buffered = true,
+		.way = {.direct = true, .buffered = true},
 		.owned_file = true,
 		.restore_cache = true,
 	};
@@ -87,8 +86,8 @@ START_TEST(everywhere)
 				plan_of(offset, length, shifts[i % COUNT(shifts)]);
 			int error;
 
-			plan.fuse = way & 1;
-			plan.want_direct = way < 2;
+			plan.way.fuse = way & 1;
+			plan.way.direct = way < 2;
 			memset(plan.memory - 64, 0xee, length + 128);
 			ck_assert_uint_eq(run(&plan, &error), length);
 			ck_assert_int_eq(error, 0);
@@ -105,7 +104,7 @@ START_TEST(end_of_file)
 	struct stn_transfer_plan plan = plan_of(8 * MIB, 2 * MIB, 7);
 	int error;
 
-	plan.fuse = _i;
+	plan.way.fuse = _i;
 	ck_assert_uint_eq(run(&plan, &error), _i ? 0 : MIB + 5);
 	ck_assert_int_eq(error, _i ? -ESTALE : 0);
 	if (!_i)
@@ -121,7 +120,7 @@ START_TEST(owned)
 
 	plan.memory = unit_memory(stn_round_up(100000, stn_page_size()));
 	plan.owned = true;
-	plan.fuse = _i;
+	plan.way.fuse = _i;
 	ck_assert_uint_eq(run(&plan, &error), 100000);
 	ck_assert_uint_eq(unit_pattern_differs(plan.memory, 100000, 4096), 100000);
 }
@@ -149,7 +148,7 @@ START_TEST(bad_memory)
 			holes[_i].bad > holes[_i].shift ? holes[_i].bad - holes[_i].shift : 0;
 		int error;
 
-		plan.fuse = way & 2;
+		plan.way.fuse = way & 2;
 		memset(memory, 0xee, SIZE);
 		mprotect(bad, 64 * KIB, way & 4 ? PROT_READ : PROT_NONE);
 		ck_assert_uint_eq(run(&plan, &error), good);
