@@ -52,6 +52,15 @@ def connection_of(mountpoint):
     return found
 
 
+def mount_control():
+    """True if connections can be aborted, by mounting fusectl where it belongs if it is not: a
+    distribution's boot does that, a bare machine's does not. A server that has deadlocked with its
+    client does not die of a signal."""
+    if os.geteuid() == 0 and not os.path.ismount(CONNECTIONS):
+        subprocess.run(["mount", "-t", "fusectl", "none", CONNECTIONS], capture_output=True)
+    return os.geteuid() == 0 and os.path.ismount(CONNECTIONS)
+
+
 def _arguments(options):
     """The command line for options given as Python keywords."""
     arguments = []
@@ -80,6 +89,8 @@ class FuseServer:
     specification or a list. user runs the server as that user. Starts when made."""
 
     def __init__(self, source, mountpoint=None, user=None, **options):
+        if not mount_control() and options.get("invalidate"):
+            raise RuntimeError("a server that invalidates can only be ended through fusectl")
         self.source = Path(source)
         self._own = Path(tempfile.mkdtemp(prefix="stn-testfs-"))
         self.mountpoint = Path(mountpoint or self._own / "mnt").absolute()
