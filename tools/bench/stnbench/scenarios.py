@@ -51,7 +51,7 @@ PEERS = ("pread", "whole", "numpy", "prefetch", "cattensors", "fastsafetensors",
 EVERYONE = ("stock", *OURS, *MODES, *PEERS, *FIO, "plain", "memcpy")
 BEST = ("fastsafetensors", "runai-16")
 FIO_1M = ("fio-psync-1m", "fio-libaio-1m")
-FEW = (*OURS, *BEST, *FIO)
+FEW = (*OURS, *BEST, *FIO, "plain")
 REAL = ("stock", *OURS, *BEST, *FIO)
 AT_2MS = tuple(name for name in EVERYONE
                if name not in ("reads-whole", "eager-set", "numpy-auto", "flashpack-mmap"))
@@ -67,7 +67,8 @@ CAP = 1_000_000_000
 
 def latency():
     """Our server at four latencies, and with a bandwidth cap."""
-    for name, delay, few in (("0ms", 0, ("stock", *OURS, "prefetch", *BEST, "runai-4", *FIO_1M)),
+    for name, delay, few in (("0ms", 0, ("stock", *OURS, "prefetch", *BEST, "runai-4", *FIO_1M,
+                                 "plain")),
                              ("0.2ms", 0.2, ("stock", *FEW)), ("2ms", 2, AT_2MS),
                              ("20ms", 20, FEW)):
         yield name, Scenario(f"FUSE server, {delay} ms a request", fuse(delay_ms=delay), ONE,
