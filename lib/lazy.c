@@ -220,6 +220,7 @@ void stn_lazy_forget_all(void)
 {
 	memset(stn_lazy_fork_table, 0, sizeof(stn_lazy_fork_table));
 	atomic_store(&live, 0);
+	stn_lazy_handle_forget_all();
 }
 
 /* Opens the file a second time if some of it may be copied from the page cache. */
@@ -270,6 +271,7 @@ void stn_lazy_free(struct stn_lazy *lazy)
 		stn_sys_close(lazy->file);
 	if (lazy->copy >= 0)
 		stn_sys_close(lazy->copy);
+	stn_lazy_handle_close_all(lazy);
 	stn_sys_munmap(lazy, lazy->mapped);
 }
 
@@ -308,6 +310,7 @@ static struct stn_lazy *map_lazy(const struct stn_lazy_plan *plan)
 	lazy->mapped = size;
 	lazy->inherited = lazy->unit + units;
 	lazy->uffd = lazy->file = lazy->copy = -1;
+	stn_lazy_handle_start(lazy);
 	lazy->units = (uint32_t)units;
 	lazy->counts[STN_UNIT_EMPTY] = lazy->units;
 	lazy->moves = (plan->prot & PROT_WRITE) != 0;

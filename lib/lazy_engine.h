@@ -15,6 +15,7 @@
 
 #define STN_LAZIES	  256u /* mappings at a time; others are filled eagerly */
 #define STN_LAZY_PACES	  16u  /* mounts of which is known how they are read best */
+#define STN_LAZY_HANDLES  16u  /* of a mapping */
 #define STN_LAZY_KEPT	  32u  /* pieces of a mapping that are read and kept back */
 #define STN_LAZY_ACCESSES 16u  /* parts of a mapping with another access that are remembered */
 #define STN_LAZY_BLOCK	  ((uint64_t)STN_STAGING_BLOCK)
@@ -33,6 +34,21 @@ enum stn_unit {
 	STN_UNIT_GONE, /* the program's or the file's own */
 	STN_UNIT_LOST, /* missing, and the kernel refuses everything: who touches it waits for ever
 			*/
+};
+
+/* The file, opened once more: for one read at a time. */
+struct stn_lazy_handle {
+	int fd;	     /* -1: not open */
+	bool busy;   /* a thread reads by it, or opens it */
+	uint64_t at; /* where its last read has ended */
+};
+
+/* A descriptor that a thread reads by. */
+struct stn_lazy_use {
+	struct stn_lazy_handle *handle; /* NULL: the one that is for all */
+	int fd;
+	bool shared;	/* another read by it when this one began, far from this one */
+	uint64_t begun; /* clock */
 };
 
 /* Consecutive units that are read at once. */
@@ -55,7 +71,11 @@ struct stn_lazy {
 	uint32_t id;		   /* what the mapping's records in the registry say */
 	int uffd;		   /* in the crew's table of descriptors, as is */
 	int file;		   /* the file, direct */
-	int copy; /* the file, buffered: some of it was in the page cache; else -1 */
+	int copy;	  /* the file, buffered: some of it was in the page cache; else -1 */
+	uint32_t sharing; /* threads that read by file */
+	uint64_t at;	  /* where the last of those reads will end, in the file */
+	bool apart;	  /* it may be opened once more */
+	struct stn_lazy_handle handles[STN_LAZY_HANDLES];
 	uint32_t units;
 	uint32_t counts[STN_UNIT_LOST + 1]; /* units in each state */
 	uint32_t running;		    /* threads that read or place for it */
@@ -165,6 +185,23 @@ bool stn_lazy_claim_read(struct stn_lazy_engine *engine, struct stn_step *step);
 
 /* True if a thread more would find something to read. */
 bool stn_lazy_has_reads(const struct stn_lazy_engine *engine);
+
+/* None is open yet. */
+void stn_lazy_handle_start(struct stn_lazy *lazy);
+
+/* Chooses the descriptor for a read of bytes at an offset in the file, and opens it if need be,
+ * which may wait for the server. To be put back after the read. Take the pool lock; on a thread of
+ * the lazy crew. */
+void stn_lazy_handle_take(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,
+			  struct stn_lazy_use *use);
+void stn_lazy_handle_put(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,
+			 const struct stn_lazy_use *use);
+
+/* Closes what has been opened for a mapping. Nobody reads; on a thread of the lazy crew. */
+void stn_lazy_handle_close_all(struct stn_lazy *lazy);
+
+/* In a child: none is open. */
+void stn_lazy_handle_forget_all(void);
 
 /* Does a read, places it or keeps it back. No lock held. */
 void stn_lazy_run_read(struct stn_lazy_engine *engine, struct stn_step *step);

@@ -45,12 +45,18 @@ static bool over_budget(struct stn_lazy_engine *engine, uint64_t bytes)
 }
 
 /* Reads a range of the file into block, to whole pages. Bytes or -errno. */
-static ssize_t read_file(const struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
+static ssize_t read_file(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
 {
+	uint64_t offset = lazy->plan.offset + at;
+	struct stn_lazy_use use;
 	bool direct = true;
+	ssize_t got;
 
-	return stn_source_read(lazy->file, &direct, block, stn_round_up(bytes, stn_page_size()),
-			       bytes, lazy->plan.offset + at);
+	stn_lazy_handle_take(lazy, offset, bytes, &use);
+	got = stn_source_read(use.fd, &direct, block, stn_round_up(bytes, stn_page_size()), bytes,
+			      offset);
+	stn_lazy_handle_put(lazy, offset, bytes, &use);
+	return got;
 }
 
 /* How much of a range has the keeper where it was mapped: what has been cut or given back has not.

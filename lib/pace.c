@@ -10,7 +10,9 @@
 #define SLOW	4u		    /* slow ones in a row after a good one are no accident */
 #define PATIENT 50000000u	    /* ns, and so many first reads: what a small piece may take */
 #define TIMES	4u
-#define QUICK	5000000u    /* ns that a small read may take longer than the first one twice */
+#define QUICK	5000000u /* ns more, and half as long again, a small read may take as the first */
+#define PAIR	2u	 /* so quick ones that shared a descriptor */
+#define JOINT	3u	 /* reads by one descriptor while it is not known whether that does */
 #define HANGS	1000000000u /* ns without any begin or end */
 
 bool stn_pace_allows(const struct stn_pace *pace, uint64_t bytes, bool urgent, uint64_t now)
@@ -29,6 +31,13 @@ bool stn_pace_allows(const struct stn_pace *pace, uint64_t bytes, bool urgent, u
 	}
 }
 
+bool stn_pace_apart(const struct stn_pace *pace, uint64_t bytes, uint32_t others)
+{
+	if (pace->shares || pace->state == STN_PACE_TRYING || pace->state == STN_PACE_IN_ORDER)
+		return false;
+	return bytes >= LARGE || others >= JOINT;
+}
+
 uint64_t stn_pace_piece(const struct stn_pace *pace, uint64_t block)
 {
 	bool known = pace->state == STN_PACE_PARALLEL || pace->state == STN_PACE_IN_ORDER;
@@ -41,6 +50,16 @@ static void enter(struct stn_pace *pace, enum stn_pace_state state)
 	pace->state = state;
 	pace->begun = pace->bytes = 0;
 	pace->pieces = 0;
+}
+
+void stn_pace_shared(struct stn_pace *pace, uint64_t bytes, uint64_t elapsed)
+{
+	if (bytes >= LARGE || !pace->latency || elapsed > pace->latency / 2 * 3 + QUICK ||
+	    ++pace->quick < PAIR)
+		return;
+	pace->shares = true;
+	if (pace->state == STN_PACE_UNKNOWN)
+		enter(pace, STN_PACE_PARALLEL);
 }
 
 void stn_pace_begin(struct stn_pace *pace, uint64_t bytes, uint64_t now)
@@ -90,9 +109,6 @@ void stn_pace_end(struct stn_pace *pace, uint64_t bytes, uint64_t elapsed, uint6
 {
 	uint64_t begun = pace->begun, all = pace->bytes + bytes;
 
-	if (pace->state == STN_PACE_UNKNOWN && pace->latency && pace->running >= FEW &&
-	    elapsed <= 2 * pace->latency + QUICK && ++pace->quick >= FEW)
-		enter(pace, STN_PACE_PARALLEL);
 	pace->running--;
 	pace->moved_at = now;
 	if (!pace->latency)

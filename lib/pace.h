@@ -3,7 +3,9 @@
  * How many reads at a time a mount takes well. Most take them in any order; some (rclone without a
  * cache, archives) wait for the one that would be in order, or start anew for each that is not, and
  * are many times slower with two readers than with one. Such a mount is recognised by its first
- * large reads and read in order by one thread. Pure bookkeeping; the caller guards it.
+ * large reads and read in order by one thread. Some do so for each open file: until reads of one
+ * have come as soon together as alone, more than three at a time, and all large ones, are to be
+ * made by open files of their own. Pure bookkeeping; the caller guards it.
  */
 #ifndef STN_PACE_H
 #define STN_PACE_H
@@ -29,8 +31,9 @@ struct stn_pace {
 	uint64_t rate;	   /* bytes a second with several readers */
 	enum stn_pace_state state;
 	bool tried;	  /* the comparison has been made */
+	bool shares;	  /* reads by one descriptor do not wait for each other */
 	uint32_t slow;	  /* slow large reads in a row */
-	uint32_t quick;	  /* small reads among several that took no longer than the first */
+	uint32_t quick;	  /* small reads by a shared descriptor that were as quick as one alone */
 	uint32_t running; /* reads */
 	uint32_t large;	  /* of them large ones */
 	uint32_t pieces;  /* large reads that have ended in this state */
@@ -42,6 +45,14 @@ bool stn_pace_allows(const struct stn_pace *pace, uint64_t bytes, bool urgent, u
 
 /* The most bytes of a read that nobody waits for, if block is what is wished for. */
 uint64_t stn_pace_piece(const struct stn_pace *pace, uint64_t block);
+
+/* True if another read of so many bytes is to be made by a descriptor of its own rather than by one
+ * that others already read by. */
+bool stn_pace_apart(const struct stn_pace *pace, uint64_t bytes, uint32_t others);
+
+/* A read by a descriptor by which others read elsewhere at the same time has taken so many
+ * nanoseconds. */
+void stn_pace_shared(struct stn_pace *pace, uint64_t bytes, uint64_t elapsed);
 
 /* A read begins, or has ended after elapsed nanoseconds. now: nanoseconds. */
 void stn_pace_begin(struct stn_pace *pace, uint64_t bytes, uint64_t now);

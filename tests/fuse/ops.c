@@ -121,14 +121,17 @@ static void op_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *
 {
 	struct inode *inode = from_node(node);
 	bool direct = (handle->flags & O_DIRECT) != 0;
+	struct read_link *link;
 	int error;
 
 	begin();
 	error = fault_refuses_open(inode->path, handle->flags) ? EINVAL : inode_open_data(inode);
-	if (error != 0) {
-		fuse_reply_err(request, error);
+	link = error != 0 ? NULL : calloc(1, sizeof(*link));
+	if (link == NULL) {
+		fuse_reply_err(request, error != 0 ? error : ENOMEM);
 		return;
 	}
+	handle->fh = (uintptr_t)link;
 	handle->keep_cache = options->keep_cache;
 	handle->direct_io = options->direct_io;
 	counter_open(&inode->counter, direct);
@@ -141,6 +144,7 @@ static void op_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offs
 	read_serve((struct read_request){
 		.request = request,
 		.inode = from_node(node),
+		.link = (struct read_link *)(uintptr_t)handle->fh,
 		.direct = (handle->flags & O_DIRECT) != 0,
 		.offset = (uint64_t)offset,
 		.size = size,
@@ -158,9 +162,9 @@ static void op_flush(fuse_req_t request, fuse_ino_t node, struct fuse_file_info 
 static void op_release(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *handle)
 {
 	(void)node;
-	(void)handle;
 	begin();
 	counter_release();
+	free((void *)(uintptr_t)handle->fh);
 	fuse_reply_err(request, 0);
 }
 

@@ -13,6 +13,7 @@ enum option_id {
 	OPTION_META_DELAY,
 	OPTION_BANDWIDTH,
 	OPTION_SEEK,
+	OPTION_SEEK_APART,
 	OPTION_KEEP_CACHE,
 	OPTION_DIRECT_IO,
 	OPTION_INVALIDATE,
@@ -35,6 +36,7 @@ static const struct option LONG_OPTIONS[] = {
 	{"meta-delay-ms", required_argument, NULL, OPTION_META_DELAY},
 	{"bandwidth", required_argument, NULL, OPTION_BANDWIDTH},
 	{"seek-ms", required_argument, NULL, OPTION_SEEK},
+	{"seek-apart", no_argument, NULL, OPTION_SEEK_APART},
 	{"keep-cache", no_argument, NULL, OPTION_KEEP_CACHE},
 	{"direct-io", no_argument, NULL, OPTION_DIRECT_IO},
 	{"invalidate", no_argument, NULL, OPTION_INVALIDATE},
@@ -63,6 +65,7 @@ static const char USAGE[] =
 	"  --seek-ms F         keeps all reads for F ms from one that does not go on where the "
 	"last\n"
 	"                      one ended, nor at 0; best with --threads 1\n"
+	"  --seek-apart        only the reads by the same open file, far from its last one\n"
 	"  --threads N         most requests served at once (32)\n"
 	"  --max-background N  asynchronous requests the kernel keeps in flight (12)\n"
 	"  --max-readahead B   bytes\n"
@@ -136,6 +139,9 @@ static int set_number(struct options *options, int id, const char *text)
 static int set_option(struct options *options, int id, const char *text)
 {
 	switch (id) {
+	case OPTION_SEEK_APART:
+		options->seek_apart = true;
+		return 0;
 	case OPTION_KEEP_CACHE:
 		options->keep_cache = true;
 		return 0;

@@ -13,14 +13,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#define NEAR ((uint64_t)2 << 20) /* bytes */
+
 static struct {
 	const struct options *options;
 	struct fuse_session *session;
 	_Atomic uint64_t delay; /* nanoseconds */
 	pthread_mutex_t lock;
-	const struct inode *last; /* what the link sent last, and where that ended */
-	uint64_t last_end;
-	uint64_t link_free;	   /* when the modelled link has sent what was asked of it so far */
+	struct read_link link;	   /* for all open files */
 	struct read_request *hung; /* newest first */
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -38,19 +38,31 @@ void read_set_delay(double milliseconds)
 	atomic_store(&state.delay, (uint64_t)(milliseconds * 1e6));
 }
 
+/* True if a READ does not go on where the link has got to. Those of one large read by an open
+ * file's own link may overtake each other. */
+static bool is_seek(const struct read_link *link, const struct read_request *read)
+{
+	uint64_t distance =
+		read->offset < link->end ? link->end - read->offset : read->offset - link->end;
+
+	if (state.options->seek_apart)
+		return distance > NEAR;
+	return read->offset != 0 && (read->inode != link->inode || distance != 0);
+}
+
 /* How long the modelled link is taken by a READ, seeks included. Lock held. */
-static uint64_t link_time(const struct read_request *read)
+static uint64_t link_time(struct read_link *link, const struct read_request *read)
 {
 	uint64_t bandwidth = state.options->bandwidth, time = 0;
 
 	if (bandwidth != 0)
 		time = (uint64_t)((double)read->size * 1e9 / (double)bandwidth);
-	if (read->offset != 0 && (read->inode != state.last || read->offset != state.last_end)) {
+	if (is_seek(link, read)) {
 		counter_seek();
 		time += (uint64_t)(state.options->seek_ms * 1e6);
 	}
-	state.last = read->inode;
-	state.last_end = read->offset + read->size;
+	link->inode = read->inode;
+	link->end = read->offset + read->size;
 	return time;
 }
 
@@ -60,20 +72,21 @@ static uint64_t due_time(const struct read_request *read)
 	uint64_t delay = atomic_load(&state.delay);
 	uint64_t now;
 	uint64_t due;
-	bool link = state.options->bandwidth != 0 || state.options->seek_ms > 0;
+	bool linked = state.options->bandwidth != 0 || state.options->seek_ms > 0;
+	struct read_link *link = state.options->seek_apart ? read->link : &state.link;
 
-	if (delay == 0 && !link)
+	if (delay == 0 && !linked)
 		return 0;
 	now = wait_now();
 	due = now + delay;
-	if (!link)
+	if (!linked)
 		return due;
 	pthread_mutex_lock(&state.lock);
-	if (state.link_free < now)
-		state.link_free = now;
-	state.link_free += link_time(read);
-	if (state.link_free > due)
-		due = state.link_free;
+	if (link->free < now)
+		link->free = now;
+	link->free += link_time(link, read);
+	if (link->free > due)
+		due = link->free;
 	pthread_mutex_unlock(&state.lock);
 	return due;
 }

@@ -10,12 +10,20 @@
 struct fuse_req;
 struct fuse_session;
 
+/* A modelled link over which files are sent. */
+struct read_link {
+	const struct inode *inode; /* what it sent last, and where that ended */
+	uint64_t end;
+	uint64_t free; /* when it has sent what was asked of it so far */
+};
+
 /* One READ request. */
 struct read_request {
 	struct read_request *next;
 	struct fuse_req *request;
 	struct inode *inode;
-	bool direct; /* the kernel reads it past the page cache */
+	struct read_link *link; /* the open file's own */
+	bool direct;		/* the kernel reads it past the page cache */
 	uint64_t offset;
 	uint64_t size;
 };

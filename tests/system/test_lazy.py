@@ -10,7 +10,7 @@ import zlib
 import pytest
 from compare import MIB, MODEL, both, cases, place
 from support import models, need, paths
-from support.fuse import FuseServer
+from support.fuse import FuseServer, wait_for
 from support.run import run
 
 TOUCH = """
@@ -178,6 +178,23 @@ def test_in_order(tmp_path):
     assert stats["buffered_reads"] == 0
     # There are 96 blocks, nearly each of which is a seek if all threads read.
     assert stats["seeks"] < 20
+
+
+@pytest.mark.parametrize("size,opens", [(192 * MIB, 8), (48 * MIB, 2)])
+def test_descriptors_of_their_own(tmp_path, size, opens):
+    """Where reads by one descriptor wait for each other large ones have their own, which are closed
+    in the end; a file that is not large is not opened again and again."""
+    need.fuse()
+    need.library()
+    models.random_file(tmp_path / "big.safetensors", size, seed=6)
+    with FuseServer(tmp_path, seek_ms=20, seek_apart=True, bandwidth=400 * MIB) as server:
+        bare, _ = touch(server, "whole", preload=False)
+        lazy, stats = touch(server, "whole")
+        assert lazy.stdout == bare.stdout
+        # Eight threads read, and the program and the mapping have one each.
+        assert stats["opens"] == 2 if opens == 2 else opens <= stats["opens"] <= 2 + 16
+        assert stats["direct_bytes"] <= size * 1.02
+        assert wait_for(lambda: server.stats()["releases"] == stats["opens"])
 
 
 SHARDS = """

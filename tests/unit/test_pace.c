@@ -54,20 +54,40 @@ START_TEST(parallel)
 }
 END_TEST
 
-/* Several small reads that come as soon as one alone say it sooner. */
+/* Two small reads at once that come as soon as one alone say it sooner. */
 START_TEST(small_reads)
 {
 	for (int slow = 0; slow < 2; slow++) {
 		start();
-		for (int i = 0; i < 8; i++)
-			stn_pace_begin(&pace, 64 * KIB, now);
-		now += LATENCY;
-		for (int i = 0; i < 8; i++)
-			stn_pace_end(&pace, 64 * KIB, slow ? 20 * MS * (uint64_t)(i + 1) : LATENCY,
-				     now);
+		stn_pace_shared(&pace, 64 * KIB, LATENCY);
+		ck_assert(!pace.shares);
+		stn_pace_shared(&pace, PIECE, LATENCY);
+		ck_assert(!pace.shares);
+		stn_pace_shared(&pace, 64 * KIB, slow ? 20 * MS : LATENCY * 3 / 2);
+		ck_assert_int_eq(pace.shares, !slow);
 		ck_assert_int_eq(pace.state, slow ? STN_PACE_UNKNOWN : STN_PACE_PARALLEL);
 		ck_assert_uint_eq(begin_all(), slow ? 4 : 100);
 	}
+}
+END_TEST
+
+/* Until reads by one descriptor are known not to wait for each other, large ones have their own,
+ * and small ones behind the third. */
+START_TEST(apart)
+{
+	start();
+	ck_assert(!stn_pace_apart(&pace, 64 * KIB, 0));
+	ck_assert(!stn_pace_apart(&pace, 64 * KIB, 2));
+	ck_assert(stn_pace_apart(&pace, 64 * KIB, 3));
+	ck_assert(stn_pace_apart(&pace, PIECE, 0));
+	begin_all();
+	end_one(LATENCY, LATENCY);
+	ck_assert_int_eq(pace.state, STN_PACE_PARALLEL);
+	ck_assert(stn_pace_apart(&pace, PIECE, 0));
+	for (int i = 0; i < 2; i++)
+		stn_pace_shared(&pace, 64 * KIB, LATENCY);
+	ck_assert(!stn_pace_apart(&pace, PIECE, 7));
+	ck_assert(!stn_pace_apart(&pace, 64 * KIB, 7));
 }
 END_TEST
 
@@ -95,6 +115,7 @@ START_TEST(in_order)
 	for (int i = 0; i < 2; i++) {
 		ck_assert_int_eq(pace.state, STN_PACE_TRYING);
 		ck_assert_uint_eq(begin_all(), 1);
+		ck_assert(!stn_pace_apart(&pace, PIECE, 0));
 		ck_assert(!stn_pace_allows(&pace, 64 * KIB, true, now));
 		ck_assert(!stn_pace_allows(&pace, PIECE, true, now + 900 * MS));
 		/* That one hangs. */
@@ -108,6 +129,7 @@ START_TEST(in_order)
 		end_one(1000 * MS, 1000 * MS);
 	}
 	ck_assert_int_eq(pace.state, STN_PACE_IN_ORDER);
+	ck_assert(!stn_pace_apart(&pace, PIECE, 0));
 	ck_assert_uint_eq(stn_pace_piece(&pace, BLOCK), BLOCK);
 }
 END_TEST
@@ -163,6 +185,7 @@ Suite *unit_suite(void)
 
 	tcase_add_test(tcase, parallel);
 	tcase_add_test(tcase, small_reads);
+	tcase_add_test(tcase, apart);
 	tcase_add_test(tcase, in_order);
 	tcase_add_test(tcase, slow_later);
 	tcase_add_test(tcase, slow);
