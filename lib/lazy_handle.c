@@ -7,14 +7,13 @@
 
 #include "fs.h"
 #include "source.h"
+#include "survey.h"
 #include "sys.h"
-#include "text.h"
 
-#define HANDLES 128u /* of all mappings: the kernel's limit on descriptors is the program's too */
-#define FAR	((uint64_t)2 << 20)
-#define LARGE	((uint64_t)64 << 20) /* a mapping that is worth opening its file several times */
+#define FAR   ((uint64_t)2 << 20)
+#define LARGE ((uint64_t)64 << 20) /* a mapping that is worth opening its file several times */
 
-static uint32_t opened; /* pool lock */
+static uint32_t opened; /* of all mappings; pool lock */
 
 void stn_lazy_handle_start(struct stn_lazy *lazy)
 {
@@ -41,39 +40,7 @@ static struct stn_lazy_handle *choose(struct stn_lazy *lazy, uint64_t offset)
 		else
 			resting = handle;
 	}
-	return resting || opened >= HANDLES ? resting : fresh;
-}
-
-/* Opens the file once more. Descriptor or -errno. */
-static int open_again(const struct stn_lazy *lazy)
-{
-	const struct stn_source_way way = {.direct = true, .fuse = true};
-	bool direct;
-	char path[48];
-	struct stn_text text;
-
-	stn_text_start(&text, path, sizeof(path));
-	stn_text_add(&text, "/proc/thread-self/fd/");
-	stn_text_add_number(&text, (uint64_t)lazy->file);
-	return stn_source_open(path, &lazy->plan.record.identity, &way, &direct);
-}
-
-/* Opens the file for a handle that has been chosen. False if that is refused: the mapping is to do
- * without. No lock held. */
-static bool open_handle(struct stn_lazy *lazy, struct stn_lazy_handle *handle)
-{
-	struct stn_process *process = stn_process_peek();
-	int fd = open_again(lazy);
-	uint64_t mask = stn_lock_enter(&process->pool_lock);
-
-	if (fd >= 0) {
-		handle->fd = fd;
-	} else {
-		handle->busy = lazy->apart = false;
-		opened--;
-	}
-	stn_lock_leave(&process->pool_lock, mask);
-	return fd >= 0;
+	return resting || opened >= stn_crew_most_descriptors() ? resting : fresh;
 }
 
 /* Joins those that read by the descriptor that is for all. Pool lock held. */
@@ -88,6 +55,36 @@ static void join(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes, struct 
 	lazy->at = offset + bytes;
 }
 
+/* Opens the file once more. Descriptor or -errno. */
+static int open_again(const struct stn_lazy *lazy)
+{
+	const struct stn_source_way way = {.direct = true, .fuse = true};
+	char path[sizeof(lazy->plan.descriptor)];
+	bool direct;
+	int rc = stn_survey_descriptor(lazy->file, path, sizeof(path));
+
+	return rc ? rc : stn_source_open(path, &lazy->plan.record.identity, &way, &direct);
+}
+
+/* Opens the file for a handle that has been chosen. If that is refused the mapping is to do
+ * without, and the read joins the others. No lock held. */
+static void open_handle(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,
+			struct stn_lazy_use *use)
+{
+	struct stn_process *process = stn_process_peek();
+	int fd = open_again(lazy);
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+
+	if (fd >= 0) {
+		use->handle->fd = use->fd = fd;
+	} else {
+		use->handle->busy = lazy->apart = false;
+		opened--;
+		join(lazy, offset, bytes, use);
+	}
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
 void stn_lazy_handle_take(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,
 			  struct stn_lazy_use *use)
 {
@@ -98,18 +95,14 @@ void stn_lazy_handle_take(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes
 	*use = (struct stn_lazy_use){.handle = apart ? choose(lazy, offset) : NULL};
 	if (use->handle) {
 		use->handle->busy = true;
-		opened += use->handle->fd < 0;
+		use->fd = use->handle->fd;
+		opened += use->fd < 0;
 	} else {
 		join(lazy, offset, bytes, use);
 	}
 	stn_lock_leave(&process->pool_lock, mask);
-	if (use->handle && use->handle->fd < 0 && !open_handle(lazy, use->handle)) {
-		mask = stn_lock_enter(&process->pool_lock);
-		join(lazy, offset, bytes, use);
-		stn_lock_leave(&process->pool_lock, mask);
-	}
-	if (use->handle)
-		use->fd = use->handle->fd;
+	if (use->fd < 0)
+		open_handle(lazy, offset, bytes, use);
 	use->begun = stn_sys_clock(CLOCK_MONOTONIC);
 }
 

@@ -11,8 +11,7 @@ struct options {
 	double meta_delay_ms;
 	uint64_t bandwidth; /* bytes a second over all reads, 0 = no cap */
 	double seek_ms;	 /* what a read that does not go on where the last one ended takes longer */
-	bool seek_apart; /* than the last one by the same open file, and others do not wait for it
-			  */
+	bool seek_apart; /* each open file has a link of its own */
 	bool keep_cache;
 	bool direct_io;
 	bool invalidate;

@@ -13,7 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NEAR ((uint64_t)2 << 20) /* bytes */
+/* Bytes by which the READs of one large read may overtake each other. */
+#define NEAR ((uint64_t)2 << 20)
 
 static struct {
 	const struct options *options;
@@ -38,8 +39,7 @@ void read_set_delay(double milliseconds)
 	atomic_store(&state.delay, (uint64_t)(milliseconds * 1e6));
 }
 
-/* True if a READ does not go on where the link has got to. Those of one large read by an open
- * file's own link may overtake each other. */
+/* True if a READ does not go on where the link has got to. */
 static bool is_seek(const struct read_link *link, const struct read_request *read)
 {
 	uint64_t distance =

@@ -52,13 +52,12 @@ def connection_of(mountpoint):
     return found
 
 
-def mount_control():
-    """True if connections can be aborted, by mounting fusectl where it belongs if it is not: a
-    distribution's boot does that, a bare machine's does not. A server that has deadlocked with its
-    client does not die of a signal."""
+def _mount_control():
+    """True if there is fusectl, by which whoever has mounted a connection can abort it. Root mounts
+    it where it belongs if it is not: a distribution's boot does that, a bare machine's does not."""
     if os.geteuid() == 0 and not os.path.ismount(CONNECTIONS):
         subprocess.run(["mount", "-t", "fusectl", "none", CONNECTIONS], capture_output=True)
-    return os.geteuid() == 0 and os.path.ismount(CONNECTIONS)
+    return os.path.ismount(CONNECTIONS)
 
 
 def _arguments(options):
@@ -89,8 +88,9 @@ class FuseServer:
     specification or a list. user runs the server as that user. Starts when made."""
 
     def __init__(self, source, mountpoint=None, user=None, **options):
-        if not mount_control() and options.get("invalidate"):
-            raise RuntimeError("a server that invalidates can only be ended through fusectl")
+        if not _mount_control() and options.get("invalidate"):
+            raise RuntimeError("a server that invalidates can only be ended through fusectl; as "
+                               f"root: mount -t fusectl none {CONNECTIONS}")
         self.source = Path(source)
         self._own = Path(tempfile.mkdtemp(prefix="stn-testfs-"))
         self.mountpoint = Path(mountpoint or self._own / "mnt").absolute()
@@ -180,7 +180,8 @@ class FuseServer:
 
     def abort(self):
         """Ends the connection: requests that wait for an answer fail. Without the right to do
-        that through fusectl, kills the server, which has the same effect."""
+        that through fusectl, kills the server, which has the same effect unless it waits for the
+        client."""
         if not self.running() and connection_of(self.mountpoint) is None:
             return
         try:

@@ -14,8 +14,10 @@ from support.fuse import FuseServer, wait_for
 from support.run import run
 
 TOUCH = """
-import mmap, os, sys, threading, zlib
+import glob, mmap, os, resource, sys, threading, time, zlib
 path, order = sys.argv[1:3]
+if "few" in sys.argv:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
 fd = os.open(path, os.O_RDONLY)
 size = os.fstat(fd).st_size
 prot = mmap.PROT_READ | (mmap.PROT_WRITE if "write" in sys.argv else 0)
@@ -50,6 +52,20 @@ if "fork" in sys.argv:
         os._exit(0 if zlib.adler32(view) == int(sys.argv[-1]) else 1)
     print("child", os.waitpid(pid, 0)[1])
 print(*(sums[a] for a in sorted(sums)))
+if "closed" in sys.argv:
+    with open(os.path.dirname(path) + "/other.safetensors", "rb") as file:
+        other = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+    print(other[0])
+def is_theirs(descriptor):
+    try:
+        return f"/{os.getpid()}/fd/" not in descriptor and os.readlink(descriptor) == path
+    except OSError:
+        return False
+end = time.monotonic() + 10
+while "closed" in sys.argv and any(map(is_theirs, glob.glob("/proc/self/task/*/fd/*"))):
+    if time.monotonic() > end:
+        sys.exit("still open")
+    time.sleep(0.02)
 """
 
 
@@ -187,14 +203,29 @@ def test_descriptors_of_their_own(tmp_path, size, opens):
     need.fuse()
     need.library()
     models.random_file(tmp_path / "big.safetensors", size, seed=6)
+    # Its thread stays, and the table of descriptors with it.
+    models.random_file(tmp_path / "other.safetensors", 16 * MIB, seed=7)
+    with FuseServer(tmp_path, seek_ms=20, seek_apart=True, bandwidth=400 * MIB) as server:
+        bare, _ = touch(server, "whole", "closed", preload=False)
+        lazy, stats = touch(server, "whole", "closed")
+        assert lazy.stdout == bare.stdout
+        # Eight threads read, and the program and the mapping have one each, of the other file too.
+        assert stats["opens"] == 4 if opens == 2 else opens <= stats["opens"] - 2 <= 2 + 16
+        assert stats["direct_bytes"] <= size * 1.02 + (128 << 10)
+        assert wait_for(lambda: server.stats()["releases"] == stats["opens"])
+
+
+def test_few_descriptors(tmp_path):
+    """A large file is opened no more often than half of the process's limit allows."""
+    need.fuse()
+    need.library()
+    models.random_file(tmp_path / "big.safetensors", 192 * MIB, seed=6)
     with FuseServer(tmp_path, seek_ms=20, seek_apart=True, bandwidth=400 * MIB) as server:
         bare, _ = touch(server, "whole", preload=False)
-        lazy, stats = touch(server, "whole")
+        lazy, stats = touch(server, "whole", "few", env={"STSHIM_THREADS": "32"})
         assert lazy.stdout == bare.stdout
-        # Eight threads read, and the program and the mapping have one each.
-        assert stats["opens"] == 2 if opens == 2 else opens <= stats["opens"] <= 2 + 16
-        assert stats["direct_bytes"] <= size * 1.02
-        assert wait_for(lambda: server.stats()["releases"] == stats["opens"])
+        assert 2 + 4 <= stats["opens"] <= 2 + 8
+        assert stats["direct_bytes"] <= 192 * MIB * 1.02
 
 
 SHARDS = """
