@@ -49,6 +49,7 @@ struct stn_lazy_use {
 	int fd;
 	bool shared;	/* another read by it when this one began, far from this one */
 	uint64_t begun; /* clock */
+	struct stn_request_read request; /* of what size, for the mount's pace */
 };
 
 /* Consecutive units that are read at once. */
@@ -190,12 +191,12 @@ bool stn_lazy_has_reads(const struct stn_lazy_engine *engine);
 void stn_lazy_handle_start(struct stn_lazy *lazy);
 
 /* Chooses the descriptor for a read of bytes at an offset in the file, and opens it if need be,
- * which may wait for the server. To be put back after the read. Take the pool lock; on a thread of
- * the lazy crew. */
+ * which may wait for the server; and the size of its requests. To be put back after the read; good:
+ * that has brought all of the bytes. Take the pool lock; on a thread of the lazy crew. */
 void stn_lazy_handle_take(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,
 			  struct stn_lazy_use *use);
 void stn_lazy_handle_put(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,
-			 const struct stn_lazy_use *use);
+			 const struct stn_lazy_use *use, bool good);
 
 /* Closes what has been opened for a mapping. Nobody reads; on a thread of the lazy crew. */
 void stn_lazy_handle_close_all(struct stn_lazy *lazy);

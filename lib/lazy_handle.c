@@ -92,7 +92,8 @@ void stn_lazy_handle_take(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
 	bool apart = lazy->apart && lazy->pace && stn_pace_apart(lazy->pace, bytes, lazy->sharing);
 
-	*use = (struct stn_lazy_use){.handle = apart ? choose(lazy, offset) : NULL};
+	*use = (struct stn_lazy_use){.handle = apart ? choose(lazy, offset) : NULL,
+				     .request.most = UINT64_MAX};
 	if (use->handle) {
 		use->handle->busy = true;
 		use->fd = use->handle->fd;
@@ -100,6 +101,9 @@ void stn_lazy_handle_take(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes
 	} else {
 		join(lazy, offset, bytes, use);
 	}
+	if (lazy->pace)
+		stn_request_begin(&lazy->pace->request, bytes,
+				  lazy->pace->state == STN_PACE_PARALLEL, &use->request);
 	stn_lock_leave(&process->pool_lock, mask);
 	if (use->fd < 0)
 		open_handle(lazy, offset, bytes, use);
@@ -107,7 +111,7 @@ void stn_lazy_handle_take(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes
 }
 
 void stn_lazy_handle_put(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,
-			 const struct stn_lazy_use *use)
+			 const struct stn_lazy_use *use, bool good)
 {
 	struct stn_process *process = stn_process_peek();
 	uint64_t elapsed = stn_sys_clock(CLOCK_MONOTONIC) - use->begun;
@@ -121,6 +125,8 @@ void stn_lazy_handle_put(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,
 		if (lazy->pace && use->shared)
 			stn_pace_shared(lazy->pace, bytes, elapsed);
 	}
+	if (lazy->pace)
+		stn_request_end(&lazy->pace->request, bytes, &use->request, elapsed, good);
 	stn_lock_leave(&process->pool_lock, mask);
 }
 

@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "request.h"
+
 /* What is known of a mount. */
 enum stn_pace_state {
 	STN_PACE_UNKNOWN,  /* a few pieces at once, until one, or several small reads, have come */
@@ -37,13 +39,15 @@ struct stn_pace {
 	uint32_t running; /* reads */
 	uint32_t large;	  /* of them large ones */
 	uint32_t pieces;  /* large reads that have ended in this state */
+	struct stn_request request; /* how large requests it takes best */
 };
 
 /* True if another read of so many bytes may begin now; urgent: the program waits for it. It does
  * not wait for long behind a read that hangs. */
 bool stn_pace_allows(const struct stn_pace *pace, uint64_t bytes, bool urgent, uint64_t now);
 
-/* The most bytes of a read that nobody waits for, if block is what is wished for. */
+/* The most bytes of a read that nobody waits for, if block is what is wished for: few until the
+ * mount is known. */
 uint64_t stn_pace_piece(const struct stn_pace *pace, uint64_t block);
 
 /* True if another read of so many bytes is to be made by a descriptor of its own rather than by one

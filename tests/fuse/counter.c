@@ -14,6 +14,7 @@ static struct {
 	uint64_t inflight;
 	uint64_t max_inflight;
 	uint64_t largest_read;
+	uint64_t large_reads;
 	uint64_t meta_requests;
 	uint64_t seeks;
 } total;
@@ -74,6 +75,7 @@ void counter_read_begin(struct counter_file *file, bool direct, uint64_t size)
 	total.reads[direct]++;
 	if (size > total.largest_read)
 		total.largest_read = size;
+	total.large_reads += size > COUNTER_LARGE;
 	total.inflight++;
 	if (total.inflight > total.max_inflight)
 		total.max_inflight = total.inflight;
@@ -226,6 +228,7 @@ void counter_print(FILE *out)
 	print_number(out, "inflight", total.inflight);
 	print_number(out, "max_inflight", total.max_inflight);
 	print_number(out, "largest_read", total.largest_read);
+	print_number(out, "large_reads", total.large_reads);
 	print_number(out, "meta_requests", total.meta_requests);
 	print_number(out, "seeks", total.seeks);
 	fputs("\"files\":", out);

@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* Bytes of the largest READ that is not a large one. */
+#define COUNTER_LARGE ((uint64_t)512 << 10)
+
 /* The counters of one file. Owned by the caller, zeroed before use, registered once. */
 struct counter_file {
 	struct counter_file *next;

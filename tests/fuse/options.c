@@ -14,6 +14,7 @@ enum option_id {
 	OPTION_BANDWIDTH,
 	OPTION_SEEK,
 	OPTION_SEEK_APART,
+	OPTION_LARGE,
 	OPTION_KEEP_CACHE,
 	OPTION_DIRECT_IO,
 	OPTION_INVALIDATE,
@@ -37,6 +38,7 @@ static const struct option LONG_OPTIONS[] = {
 	{"bandwidth", required_argument, NULL, OPTION_BANDWIDTH},
 	{"seek-ms", required_argument, NULL, OPTION_SEEK},
 	{"seek-apart", no_argument, NULL, OPTION_SEEK_APART},
+	{"large-ms", required_argument, NULL, OPTION_LARGE},
 	{"keep-cache", no_argument, NULL, OPTION_KEEP_CACHE},
 	{"direct-io", no_argument, NULL, OPTION_DIRECT_IO},
 	{"invalidate", no_argument, NULL, OPTION_INVALIDATE},
@@ -68,6 +70,7 @@ static const char USAGE[] =
 	"  --seek-apart        each open file has a link of its own: --bandwidth is its, and "
 	"--seek-ms\n"
 	"                      keeps its reads only, from one more than 2 MiB from its last one\n"
+	"  --large-ms F        a READ of more than 512 KiB takes F ms longer\n"
 	"  --threads N         most requests served at once (32)\n"
 	"  --max-background N  asynchronous requests the kernel keeps in flight (12)\n"
 	"  --max-readahead B   bytes\n"
@@ -113,6 +116,9 @@ static int set_number(struct options *options, int id, const char *text)
 		return 0;
 	case OPTION_SEEK:
 		options->seek_ms = value;
+		return 0;
+	case OPTION_LARGE:
+		options->large_ms = value;
 		return 0;
 	case OPTION_THREADS:
 		options->threads = value < 1 ? 1 : (unsigned)value;

@@ -12,6 +12,7 @@ struct options {
 	uint64_t bandwidth; /* bytes a second over all reads, 0 = no cap */
 	double seek_ms;	 /* what a read that does not go on where the last one ended takes longer */
 	bool seek_apart; /* each open file has a link of its own */
+	double large_ms; /* what a large read (COUNTER_LARGE) takes longer */
 	bool keep_cache;
 	bool direct_io;
 	bool invalidate;

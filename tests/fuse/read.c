@@ -66,10 +66,16 @@ static uint64_t link_time(struct read_link *link, const struct read_request *rea
 	return time;
 }
 
+/* How much longer a READ takes for being large, in nanoseconds. */
+static uint64_t large_time(const struct read_request *read)
+{
+	return read->size > COUNTER_LARGE ? (uint64_t)(state.options->large_ms * 1e6) : 0;
+}
+
 /* Returns when a READ that arrives now may be answered, 0 for at once. */
 static uint64_t due_time(const struct read_request *read)
 {
-	uint64_t delay = atomic_load(&state.delay);
+	uint64_t delay = atomic_load(&state.delay) + large_time(read);
 	uint64_t now;
 	uint64_t due;
 	bool linked = state.options->bandwidth != 0 || state.options->seek_ms > 0;

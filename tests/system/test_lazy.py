@@ -228,6 +228,27 @@ def test_few_descriptors(tmp_path):
         assert stats["direct_bytes"] <= 192 * MIB * 1.02
 
 
+@pytest.mark.parametrize("options,large,small", [
+    ({"large_ms": 20}, (16, 96), (192, 384)),
+    ({"bandwidth": 400 * MIB}, (96, 184), (32, 192)),
+    ({"delay_ms": 3, "large_ms": 20}, (184, 192), (1, 30))],
+    ids=["costly", "costs-the-same", "slow"])
+def test_size_of_requests(tmp_path, options, large, small):
+    """A mount that takes much longer for requests of 1 MiB is asked for 512 KiB before half of a
+    file is read; others are only tried, and slow ones not even that."""
+    need.fuse()
+    need.library()
+    models.random_file(tmp_path / "big.safetensors", 192 * MIB, seed=6)
+    with FuseServer(tmp_path, **options) as server:
+        bare, _ = touch(server, "whole", preload=False)
+        lazy, stats = touch(server, "whole")
+        assert lazy.stdout == bare.stdout
+        assert large[0] <= stats["large_reads"] <= large[1]
+        # The first touches take a few.
+        assert small[0] <= stats["direct_reads"] - stats["large_reads"] <= small[1]
+        assert stats["direct_bytes"] <= 192 * MIB * 1.02 + (128 << 10)
+
+
 SHARDS = """
 import json, mmap, os, struct, sys, time, zlib
 views = []
