@@ -223,6 +223,7 @@ static void sweep_on(struct stn_ahead *ahead, uint64_t unit, struct stn_ahead_pl
 		return;
 	if (ahead->sweep >= SWEPT || ahead->begun >= BEGUN || length >= CERTAIN) {
 		ask_for_all(ahead, plan);
+		ahead->swept = true;
 		return;
 	}
 	ahead->sweep_to = stn_min(end + length, ahead->size);

@@ -71,6 +71,7 @@ struct stn_ahead {
 	bool confined; /* nothing is read beyond the tensor that is gone into; by the caller */
 	bool random;   /* the program said that it goes about at random */
 	bool all;      /* everything has been asked for */
+	bool swept;    /* that is because of a sweep: nothing of it need ever be used */
 	struct stn_run runs[STN_AHEAD_RUNS];
 };
 

@@ -272,6 +272,7 @@ void stn_lazy_free(struct stn_lazy *lazy)
 	if (lazy->copy >= 0)
 		stn_sys_close(lazy->copy);
 	stn_lazy_handle_close_all(lazy);
+	stn_lazy_hold_end(lazy);
 	stn_sys_munmap(lazy, lazy->mapped);
 }
 
@@ -299,8 +300,9 @@ static void run_setup(struct stn_call *call)
 static struct stn_lazy *map_lazy(const struct stn_lazy_plan *plan)
 {
 	uint64_t units = (plan->length + STN_AHEAD_UNIT - 1) / STN_AHEAD_UNIT;
-	size_t size =
-		stn_round_up(sizeof(struct stn_lazy) + units + (units + 7) / 8, stn_page_size());
+	uint64_t blocks = (units + STN_LAZY_UNITS - 1) / STN_LAZY_UNITS;
+	size_t size = stn_round_up(sizeof(struct stn_lazy) + units + (units + 7) / 8 + blocks,
+				   stn_page_size());
 	struct stn_lazy *lazy = stn_sys_mmap(NULL, size, PROT_READ | PROT_WRITE,
 					     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -309,6 +311,7 @@ static struct stn_lazy *map_lazy(const struct stn_lazy_plan *plan)
 	lazy->plan = *plan;
 	lazy->mapped = size;
 	lazy->inherited = lazy->unit + units;
+	lazy->blocks = lazy->inherited + (units + 7) / 8;
 	lazy->uffd = lazy->file = lazy->copy = -1;
 	stn_lazy_handle_start(lazy);
 	lazy->units = (uint32_t)units;

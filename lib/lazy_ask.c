@@ -37,8 +37,8 @@ static bool is_registered(const struct stn_lazy *lazy, uint32_t unit)
 /* Nobody waits any more for units that have left the registry. Pool lock held. */
 static void cut(struct stn_lazy *lazy, uint32_t first, uint32_t count)
 {
-	static const enum stn_unit unread[] = {STN_UNIT_EMPTY, STN_UNIT_WANTED, STN_UNIT_QUEUED,
-					       STN_UNIT_READING, STN_UNIT_AWAITED};
+	static const enum stn_unit unread[] = {STN_UNIT_EMPTY,	 STN_UNIT_WANTED,  STN_UNIT_QUEUED,
+					       STN_UNIT_READING, STN_UNIT_AWAITED, STN_UNIT_HELD};
 
 	if (count && is_registered(lazy, first)) {
 		first++;
@@ -48,6 +48,8 @@ static void cut(struct stn_lazy *lazy, uint32_t first, uint32_t count)
 		count--;
 	for (size_t i = 0; i < sizeof(unread) / sizeof(unread[0]); i++)
 		stn_lazy_turn(lazy, first, count, unread[i], STN_UNIT_GONE);
+	stn_lazy_turn(lazy, first, count, STN_UNIT_PEEKED, STN_UNIT_PRESENT);
+	stn_lazy_hold_forget(lazy, first, count);
 	lazy->flush |= lazy->counts[STN_UNIT_KEPT] != 0;
 }
 
@@ -123,6 +125,7 @@ static void ask(struct stn_lazy *lazy, uintptr_t start, uintptr_t end, bool urge
 	stn_ahead_unmark(&lazy->ahead, first * STN_AHEAD_UNIT, (first + count) * STN_AHEAD_UNIT);
 	stn_lazy_turn(lazy, first, count, STN_UNIT_READING, STN_UNIT_AWAITED);
 	lazy->flush |= lazy->counts[STN_UNIT_KEPT] != 0;
+	stn_lazy_hold_enter(lazy, first, count);
 }
 
 /* Units of [start, end) that are neither there nor somebody else's. Pool lock held. */
@@ -132,7 +135,7 @@ static bool is_missing(const struct stn_lazy *lazy, uintptr_t start, uintptr_t e
 
 	units_of(lazy, start, end, &first, &count);
 	for (uint32_t i = first; i < first + count; i++)
-		if (lazy->unit[i] < STN_UNIT_PRESENT)
+		if (lazy->unit[i] < STN_UNIT_PEEKED)
 			return true;
 	return lazy->surrendering;
 }
@@ -315,6 +318,6 @@ uint64_t stn_lazy_holes(void)
 
 	for (uint32_t i = 0; engine && engine->count && i < STN_LAZIES; i++)
 		if (engine->lazies[i])
-			bytes += stn_lazy_left(engine->lazies[i]) * STN_AHEAD_UNIT;
+			bytes += stn_lazy_unread(engine->lazies[i]) * STN_AHEAD_UNIT;
 	return bytes;
 }

@@ -128,6 +128,7 @@ static void follow(const struct stn_lazy_engine *engine, const struct stn_lazy *
 	    __atomic_load_n(&engine->budget_left, __ATOMIC_RELAXED) / 2 < next->plan.length)
 		return;
 	next->ahead.all = true;
+	next->ahead.swept = lazy->ahead.swept;
 	stn_lazy_turn(next, 0, next->units, STN_UNIT_EMPTY, STN_UNIT_WANTED);
 }
 
@@ -148,7 +149,11 @@ static bool cut_read(struct stn_lazy_engine *engine, struct stn_lazy *lazy, enum
 	find_piece(lazy, state, &first, &count);
 	if (!may_read(lazy, stn_lazy_bytes(lazy, first, count), state))
 		return false;
-	block = take_blocks(engine, lazy, first, &count);
+	if (lazy->ahead.swept && !lazy->held_tried)
+		stn_lazy_hold_begin(lazy);
+	block = stn_lazy_hold_take(lazy, first, count);
+	if (!block)
+		block = take_blocks(engine, lazy, first, &count);
 	if (!block)
 		return false;
 	if (lazy->pace)

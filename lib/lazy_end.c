@@ -26,6 +26,8 @@ void stn_lazy_make_plain(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 					MADV_DOFORK);
 	stn_region_settle(start, end, lazy->id);
 	lazy->plain = true;
+	if (!lazy->running && !lazy->lent)
+		stn_lazy_hold_end(lazy);
 	lazy->uffd = -1;
 	stn_lazy_tell(engine, lazy);
 	stn_lock_leave(&process->pool_lock, mask);
@@ -38,7 +40,7 @@ void stn_lazy_end(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
 
 	/* Somebody may have begun to write its record. */
-	if (lazy->running) {
+	if (lazy->running || lazy->lent) {
 		stn_lock_leave(&process->pool_lock, mask);
 		return;
 	}

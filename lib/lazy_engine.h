@@ -29,7 +29,9 @@ enum stn_unit {
 	STN_UNIT_READING, /* a thread reads it */
 	STN_UNIT_AWAITED, /* a thread reads it, and the program waits for it */
 	STN_UNIT_KEPT,	  /* read, but not placed: a marker */
+	STN_UNIT_HELD,	  /* read by a sweep, but not placed: lazy_hold.c */
 	STN_UNIT_PLACING, /* a thread places it */
+	STN_UNIT_PEEKED,  /* there, and held as well as it was in the file */
 	STN_UNIT_PRESENT,
 	STN_UNIT_GONE, /* the program's or the file's own */
 	STN_UNIT_LOST, /* missing, and the kernel refuses everything: who touches it waits for ever
@@ -55,7 +57,9 @@ struct stn_lazy_use {
 /* Consecutive units that are read at once. */
 struct stn_lazy_piece {
 	uint32_t first, count;
-	char *block; /* their bytes, if they are kept back */
+	char *block;	 /* their bytes, if they are kept back */
+	bool held;	 /* these stay where they are, as the file has them: a copy is placed */
+	uint32_t stored; /* bits: units of a block whose bytes may be the program's own by now */
 };
 
 /* A part of a mapping that the program has given another access. */
@@ -110,6 +114,18 @@ struct stn_lazy {
 	struct stn_lazy_piece kept[STN_LAZY_KEPT];
 	struct stn_lazy_access access[STN_LAZY_ACCESSES]; /* in their order */
 	uint32_t accesses;
+	char *held; /* what a sweep has read, as far apart as it belongs; NULL: nothing is held */
+	void *held_area;     /* the memory that this is a part of, */
+	size_t held_mapped;  /* and its bytes */
+	bool held_tried;     /* whether to hold has been decided */
+	bool release;	     /* place what is held and has been entered */
+	uint32_t entered_to; /* unit up to which the program has gone through, tensor by tensor, */
+	uint32_t entered;    /* and the tensors of that */
+	uint32_t lent;	     /* threads that copy from it for other mappings */
+	bool checked;	     /* what others hold has been compared with this file, */
+	bool borrows;	     /* and is the same version */
+	uint64_t borrowed_bytes;
+	uint8_t *blocks;    /* for each block what holds of it, see lazy_hold.c */
 	uint8_t *inherited; /* bits: units that a child of the fork in progress has */
 	uint8_t unit[];	    /* enum stn_unit */
 };
@@ -130,9 +146,12 @@ struct stn_lazy_engine {
 	uint32_t stuck;	      /* of them for mappings that have been given up */
 	uint32_t turn;	      /* in the table, whose read is next */
 	uint32_t forks;	      /* in progress */
+	uint32_t looks_begun; /* of the waiting thread at all mappings, */
+	uint32_t looks_ended; /* and of them those that it is done with; neither starts anew */
 	uint32_t news;	      /* futex: changes when something has been placed or given back */
 	uint64_t budget_left; /* what the last look left */
 	uint64_t unchecked;   /* bytes read since */
+	bool limited; /* addresses that are only reserved count, too: RLIMIT_AS and its like */
 	struct stn_staging staging;
 	struct stn_pace paces[STN_LAZY_PACES];
 	struct stn_lazy *lazies[STN_LAZIES];
@@ -164,7 +183,14 @@ uint32_t stn_lazy_turn(struct stn_lazy *lazy, uint32_t first, uint32_t count, en
 /* Units that are neither present nor gone. */
 static inline uint32_t stn_lazy_left(const struct stn_lazy *lazy)
 {
-	return lazy->units - lazy->counts[STN_UNIT_PRESENT] - lazy->counts[STN_UNIT_GONE];
+	return lazy->units - lazy->counts[STN_UNIT_PRESENT] - lazy->counts[STN_UNIT_PEEKED] -
+	       lazy->counts[STN_UNIT_GONE];
+}
+
+/* Units of which the memory holds nothing yet. */
+static inline uint32_t stn_lazy_unread(const struct stn_lazy *lazy)
+{
+	return stn_lazy_left(lazy) - lazy->counts[STN_UNIT_HELD];
 }
 
 /* The bytes of units [first, first + count), fewer at the end of the mapping. */
@@ -214,6 +240,62 @@ bool stn_lazy_touch(struct stn_lazy *lazy, uint64_t offset, struct stn_lazy_piec
 /* Places a piece, whose units are being placed, and frees its block. No lock held. */
 void stn_lazy_place(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		    const struct stn_lazy_piece *piece);
+
+/* Decides, once, whether what a sweep reads of a mapping is held. On a thread of the lazy crew;
+ * pool lock held. */
+void stn_lazy_hold_begin(struct stn_lazy *lazy);
+
+/* Where units that are going to be read are to be held; NULL if they are not. Pool lock held. */
+char *stn_lazy_hold_take(struct stn_lazy *lazy, uint32_t first, uint32_t count);
+
+/* True if the bytes of a piece are in memory that holds them. */
+bool stn_lazy_is_held(const struct stn_lazy *lazy, const struct stn_lazy_piece *piece);
+
+/* Such a piece has been read, or could not be. The second: pool lock held. */
+void stn_lazy_hold_finish(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
+			  const struct stn_lazy_piece *piece);
+void stn_lazy_hold_fail(struct stn_lazy *lazy, const struct stn_lazy_piece *piece);
+
+/* The program touches a unit: if that is held it is awaited, and if it is not the head of a tensor
+ * that has been entered. True if stn_lazy_hold_serve has to do with it. Pool lock held. */
+bool stn_lazy_hold_touch(struct stn_lazy *lazy, uint32_t unit);
+
+/* True while a thread is busy with the block of a unit. Pool lock held. */
+bool stn_lazy_hold_is_busy(const struct stn_lazy *lazy, uint32_t unit);
+
+/* True of an address in the memory that holds. On the thread that waits for faults. */
+bool stn_lazy_hold_has(const struct stn_lazy *lazy, uintptr_t address);
+
+/* Nothing will be held any more: gives the addresses back. Nobody reads or copies; pool lock held,
+ * or the mapping is in no table. */
+void stn_lazy_hold_end(struct stn_lazy *lazy);
+
+/* Places what such a touch asks for. No lock held; on a thread of the lazy crew. */
+void stn_lazy_hold_serve(struct stn_lazy_engine *engine, struct stn_lazy *lazy, uint32_t unit);
+
+/* What lies in these units is not to be held any more. Pool lock held. */
+void stn_lazy_hold_enter(struct stn_lazy *lazy, uint32_t first, uint32_t count);
+
+/* Places what is awaited or not to be held any more of these units. No lock held; on a thread of
+ * the lazy crew. */
+void stn_lazy_hold_settle(struct stn_lazy_engine *engine, struct stn_lazy *lazy, uint32_t first,
+			  uint32_t count);
+
+/* Units have gone: gives back what was held of them. Pool lock held. */
+void stn_lazy_hold_forget(struct stn_lazy *lazy, uint32_t first, uint32_t count);
+
+/* Where a block is held, to be read by the caller until stn_lazy_hold_return: as the file has it.
+ * NULL if it is not. The first: pool lock held; the second: no lock held. */
+const char *stn_lazy_hold_lend(struct stn_lazy *lazy, uint32_t block);
+void stn_lazy_hold_return(struct stn_lazy_engine *engine, struct stn_lazy *lazy, uint32_t block);
+
+/*
+ * Copies the first run of a range of a mapping's file from where another mapping of that holds it,
+ * and returns its bytes. If nobody holds the first byte returns 0, with *gap set to the bytes up to
+ * where it is worth asking again. No lock held.
+ */
+size_t stn_lazy_borrow(struct stn_lazy_engine *engine, struct stn_lazy *lazy, char *memory,
+		       uint64_t at, uint64_t bytes, size_t *gap);
 
 /* Has whoever waits for a piece of a mapping look again. No lock held. */
 void stn_lazy_wake(const struct stn_lazy *lazy, uint32_t first, uint32_t count);

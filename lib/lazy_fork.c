@@ -15,6 +15,8 @@
 #include "region.h"
 #include "sys.h"
 
+#define PAUSES 2000 /* of a millisecond */
+
 struct stn_lazy *stn_lazy_fork_table[STN_LAZIES];
 
 static bool refused; /* the kernel did, since this was last looked at; pool lock */
@@ -52,13 +54,19 @@ static bool advise(const struct stn_lazy *lazy, uint32_t first, uint32_t end,
 	return !refused;
 }
 
+/* True if a unit is where the program may have stored into it. */
+static bool is_filled(const struct stn_lazy *lazy, uint32_t unit)
+{
+	return lazy->unit[unit] == STN_UNIT_PRESENT || lazy->unit[unit] == STN_UNIT_PEEKED;
+}
+
 /* Makes the filled units heritable, then marks them. Pool lock held. */
 static void prepare(struct stn_lazy *lazy)
 {
 	for (uint32_t i = 0; !lazy->plain && i < lazy->units; i++) {
 		uint32_t first = i;
 
-		while (i < lazy->units && lazy->unit[i] == STN_UNIT_PRESENT)
+		while (i < lazy->units && is_filled(lazy, i))
 			i++;
 		if (i == first)
 			continue;
@@ -114,6 +122,45 @@ static void await_placed(struct stn_process *process)
 	}
 }
 
+/* Marks what is held of all mappings, to be placed. False if there is nothing. Pool lock held. */
+static bool enter_all(const struct stn_lazy_engine *engine)
+{
+	bool any = false;
+
+	for (uint32_t i = 0; i < STN_LAZIES; i++) {
+		struct stn_lazy *lazy = engine->lazies[i];
+
+		if (!lazy || !lazy->counts[STN_UNIT_HELD])
+			continue;
+		stn_lazy_hold_enter(lazy, 0, lazy->units);
+		any = true;
+	}
+	return any;
+}
+
+/* Has what is held placed, for the child: it would have to take it from the file, and gets the
+ * right bytes all the same if this takes too long. No lock held. */
+static void release_held(struct stn_process *process)
+{
+	const uint64_t pause = 1000000;
+	struct stn_lazy_engine *engine = process->lazy;
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	uint32_t begun = engine->looks_begun;
+	bool waits = enter_all(engine);
+
+	stn_lock_leave(&process->pool_lock, mask);
+	if (waits)
+		stn_lazy_ring(engine);
+	/* Until a look has ended that has begun since. */
+	for (uint32_t i = 0; waits && i < PAUSES; i++) {
+		mask = stn_lock_enter(&process->pool_lock);
+		waits = (int32_t)(engine->looks_ended - begun) <= 0;
+		stn_lock_leave(&process->pool_lock, mask);
+		if (waits)
+			stn_sys_sleep(pause);
+	}
+}
+
 void stn_lazy_fork_prepare(void)
 {
 	struct stn_process *process = stn_lazy_any() ? stn_process_get() : NULL;
@@ -125,9 +172,13 @@ void stn_lazy_fork_prepare(void)
 		stn_lazy_forget_all();
 		return;
 	}
-	await_placed(process);
+	release_held(process);
+	/* From here on nothing that is there goes away for a moment, to be put back. */
 	mask = stn_lock_enter(&process->pool_lock);
 	process->lazy->forks++;
+	stn_lock_leave(&process->pool_lock, mask);
+	await_placed(process);
+	mask = stn_lock_enter(&process->pool_lock);
 	for (uint32_t i = 0; i < STN_LAZIES; i++)
 		if (process->lazy->lazies[i])
 			prepare(process->lazy->lazies[i]);

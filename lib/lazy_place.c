@@ -63,10 +63,10 @@ static int copy(const struct stn_lazy *lazy, uintptr_t to, const char *from, siz
 }
 
 /* Fills the holes of [to, to + size), by moving the pages if that can be done. 0 or -errno. */
-static int put(const struct stn_lazy *lazy, uintptr_t to, char *from, size_t size)
+static int put(const struct stn_lazy *lazy, uintptr_t to, char *from, size_t size, bool moves)
 {
 	size_t at = 0, done = size;
-	int rc = lazy->moves ? -EAGAIN : 0;
+	int rc = moves ? -EAGAIN : 0;
 
 	while (rc == -EAGAIN && at < size && done) {
 		rc = stn_uffd_move(lazy->uffd, (void *)(to + at), from + at, size - at, &done);
@@ -87,7 +87,7 @@ static int put_piece(const struct stn_lazy *lazy, const struct stn_lazy_piece *p
 	for (; rc == 0 && stn_region_find(at, end, &region); at = region.end)
 		if (region.lazy == lazy->id)
 			rc = put(lazy, region.start, piece->block + (region.start - start),
-				 region.end - region.start);
+				 region.end - region.start, lazy->moves && !piece->held);
 	return rc;
 }
 
@@ -233,21 +233,31 @@ static bool give(struct stn_lazy *lazy, uint32_t first, uint32_t count)
 	return given;
 }
 
+/* What the program has stored must not be the file's bytes again: a touch of that is a SIGBUS. */
+static void refuse_stored(const struct stn_lazy *lazy, const struct stn_lazy_piece *piece)
+{
+	for (uint32_t i = 0; i < piece->count && i < STN_LAZY_UNITS; i++)
+		if (piece->stored >> i & 1)
+			copy(lazy, address_of(lazy, piece->first + i), NULL, STN_AHEAD_UNIT);
+}
+
 void stn_lazy_place(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		    const struct stn_lazy_piece *piece)
 {
 	struct stn_process *process = stn_process_peek();
 	int rc = put_piece(lazy, piece);
-	enum stn_unit now = STN_UNIT_PRESENT;
+	enum stn_unit now = piece->held ? STN_UNIT_PEEKED : STN_UNIT_PRESENT;
 	uint64_t mask;
 
 	if (rc < 0) {
+		refuse_stored(lazy, piece);
 		/* Some of it may be there, and stored into. */
 		lazy->mixed = true;
 		now = give(lazy, piece->first, piece->count) ? STN_UNIT_PRESENT : STN_UNIT_LOST;
 	}
 	mask = stn_lock_enter(&process->pool_lock);
-	stn_staging_put(&engine->staging, piece->block, stn_lazy_blocks(piece->count));
+	if (!stn_lazy_is_held(lazy, piece))
+		stn_staging_put(&engine->staging, piece->block, stn_lazy_blocks(piece->count));
 	stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_PLACING, now);
 	stn_lazy_tell(engine, lazy);
 	stn_lock_leave(&process->pool_lock, mask);
@@ -326,11 +336,13 @@ void stn_lazy_surrender(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		engine->stuck += lazy->running;
 		for (size_t i = 0; i < sizeof(unread) / sizeof(unread[0]); i++)
 			stn_lazy_turn(lazy, 0, lazy->units, unread[i], STN_UNIT_GONE);
+		stn_lazy_hold_enter(lazy, 0, lazy->units);
 	}
 	stn_lock_leave(&process->pool_lock, mask);
 	if (!first)
 		return;
 	stn_lazy_place_kept(engine, lazy);
+	stn_lazy_hold_settle(engine, lazy, 0, lazy->units);
 	/* The program may end as soon as it goes on. The thread that serves faults does not wait
 	 * for a file. */
 	if (why != STN_ABANDONED_TIMEOUT && why != STN_DECLINED_NO_THREAD)

@@ -26,11 +26,16 @@ static bool over_budget(struct stn_lazy_engine *engine, uint64_t bytes)
 	uint64_t since = __atomic_add_fetch(&engine->unchecked, bytes, __ATOMIC_RELAXED);
 	struct stn_budget_view view;
 	uint64_t cap, engaged, holes, mask;
+	bool limited;
 
 	if (left >= LOOK_CLOSELY && since <= left / 16)
 		return false;
 	__atomic_store_n(&engine->unchecked, 0, __ATOMIC_RELAXED);
 	stn_budget_read(&view);
+	limited = view.address_space_left != STN_BUDGET_UNLIMITED ||
+		  view.data_left != STN_BUDGET_UNLIMITED ||
+		  view.commit_left != STN_BUDGET_UNLIMITED;
+	__atomic_store_n(&engine->limited, limited, __ATOMIC_RELAXED);
 	left = stn_budget_left(&view);
 	cap = stn_budget_cap(&view, stn_config.memory_kind, stn_config.memory_value);
 	mask = stn_lock_enter(&stn_process_peek()->pool_lock);
@@ -90,33 +95,43 @@ static uint64_t kept_bytes(const struct stn_lazy *lazy, uint64_t at, uint64_t by
 	return stn_min(bytes, region.end - address);
 }
 
-/* Copies the first run of a range if the page cache has it, else reads it. Bytes or -errno. */
-static ssize_t read_run(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
+/* Copies the first run of a range if another mapping holds it or the page cache has it, else reads
+ * it. Bytes or -errno. */
+static ssize_t read_run(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes,
+			uint64_t *borrowed)
 {
 	struct stn_source_copy copy = {lazy->copy, lazy->plan.record.file_system == STN_FS_FUSE,
 				       lazy->plan.keeper + at};
-	uint64_t kept = kept_bytes(lazy, at, bytes);
-	size_t gap = bytes, copied = 0;
+	size_t gap = bytes, copied;
+	uint64_t kept;
 
+	copied = stn_lazy_borrow(stn_lazy_engine_peek(), lazy, block, at, bytes, &gap);
+	*borrowed += copied;
+	if (copied)
+		return (ssize_t)copied;
+	if (lazy->copy < 0)
+		return read_file(lazy, block, at, gap);
+	kept = kept_bytes(lazy, at, gap);
 	if (kept)
 		copied = stn_source_copy(&copy, block, kept, lazy->plan.offset + at, &gap);
 	__atomic_fetch_add(&lazy->copied_bytes, copied, __ATOMIC_RELAXED);
 	return copied ? (ssize_t)copied : read_file(lazy, block, at, gap);
 }
 
-/* Reads a range of the file into block. Bytes or -errno. */
-static ssize_t read_once(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
+/* Reads a range of the file into block. Bytes or -errno; *borrowed: bytes of them that were not
+ * delivered for it. */
+static ssize_t read_once(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes,
+			 uint64_t *borrowed)
 {
 	struct stn_prefetch_want want = {lazy->plan.model, &lazy->plan.record.identity, lazy->begun,
 					 lazy->file,	   lazy->plan.offset + at,	bytes};
 	ssize_t got = 1;
 
+	*borrowed = 0;
 	if (stn_prefetch_take(&want, block))
 		return (ssize_t)bytes;
-	if (lazy->copy < 0)
-		return read_file(lazy, block, at, bytes);
 	for (uint64_t done = 0; done < bytes; done += (uint64_t)got) {
-		got = read_run(lazy, block + done, at + done, bytes - done);
+		got = read_run(lazy, block + done, at + done, bytes - done, borrowed);
 		if (got <= 0)
 			return got ? got : (ssize_t)done;
 	}
@@ -125,7 +140,7 @@ static ssize_t read_once(struct stn_lazy *lazy, char *block, uint64_t at, uint64
 
 /* Reads a range of the file into block, up to a number of times. Bytes or -errno. */
 static ssize_t read_range(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes,
-			  int tries)
+			  int tries, uint64_t *borrowed)
 {
 	const uint64_t pause = 20000000;
 	ssize_t got = -EIO;
@@ -133,7 +148,7 @@ static ssize_t read_range(struct stn_lazy *lazy, char *block, uint64_t at, uint6
 	for (int again = 0; again < tries && got == -EIO; again++) {
 		if (again)
 			stn_sys_sleep(pause << (3 * (again - 1)));
-		got = read_once(lazy, block, at, bytes);
+		got = read_once(lazy, block, at, bytes, borrowed);
 	}
 	if (got == (ssize_t)bytes)
 		memset(block + bytes, 0, stn_round_up(bytes, stn_page_size()) - bytes);
@@ -215,6 +230,11 @@ static void finish(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	mask = stn_lock_enter(&process->pool_lock);
 	lazy->read_bytes += stn_lazy_bytes(lazy, piece->first, piece->count);
 	follow_header(lazy, piece->first, piece->block);
+	if (stn_lazy_is_held(lazy, piece)) {
+		stn_lock_leave(&process->pool_lock, mask);
+		stn_lazy_hold_finish(engine, lazy, piece);
+		return;
+	}
 	awaited = stn_lazy_turn(lazy, piece->first, piece->count, STN_UNIT_AWAITED,
 				STN_UNIT_READING) != 0;
 	/* All of it may have gone meanwhile. */
@@ -241,14 +261,14 @@ static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 	bool bad = false, first;
 
 	for (uint32_t i = 0; i < piece->count && !bad; i++) {
-		struct stn_lazy_piece one = {piece->first + i, 1, NULL};
-		uint64_t bytes = stn_lazy_bytes(lazy, one.first, 1), mask;
+		struct stn_lazy_piece one = {.first = piece->first + i, .count = 1};
+		uint64_t bytes = stn_lazy_bytes(lazy, one.first, 1), borrowed, mask;
 
 		mask = stn_lock_enter(&process->pool_lock);
 		one.block = stn_staging_take(&engine->staging, false, 1);
 		stn_lock_leave(&process->pool_lock, mask);
-		if (one.block && read_range(lazy, one.block, one.first * STN_AHEAD_UNIT, bytes,
-					    1) == (ssize_t)bytes) {
+		if (one.block && read_range(lazy, one.block, one.first * STN_AHEAD_UNIT, bytes, 1,
+					    &borrowed) == (ssize_t)bytes) {
 			finish(engine, lazy, &one);
 			continue;
 		}
@@ -267,16 +287,19 @@ static void read_units(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		stn_lazy_surrender(engine, lazy, STN_ABANDONED_IO_ERROR);
 }
 
-/* True if the file has been delivered as often as may be, with this piece. Pieces of the header are
- * not counted, as header peeks are not. */
-static bool delivered_too_often(const struct stn_lazy *lazy, const struct stn_lazy_piece *piece,
-				uint64_t bytes)
+/* True for a piece of the header, whose delivery is not counted, as that of header peeks is not. */
+static bool is_header(const struct stn_lazy *lazy, const struct stn_lazy_piece *piece,
+		      uint64_t bytes)
 {
-	uint64_t end = piece->first * STN_AHEAD_UNIT + bytes, before;
+	return piece->first * STN_AHEAD_UNIT + bytes <=
+	       __atomic_load_n(&lazy->header, __ATOMIC_RELAXED);
+}
 
-	if (end <= __atomic_load_n(&lazy->header, __ATOMIC_RELAXED))
-		return false;
-	before = atomic_fetch_add(&lazy->plan.model->delivered, bytes);
+/* True if the file has been delivered as often as may be, with so many bytes. */
+static bool delivered_too_often(const struct stn_lazy *lazy, uint64_t bytes)
+{
+	uint64_t before = atomic_fetch_add(&lazy->plan.model->delivered, bytes);
+
 	return before + bytes > 2 * lazy->plan.record.identity.size + STN_LAZY_BLOCK;
 }
 
@@ -284,15 +307,19 @@ static bool delivered_too_often(const struct stn_lazy *lazy, const struct stn_la
 static int read_piece(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		      const struct stn_lazy_piece *piece)
 {
-	uint64_t bytes = stn_lazy_bytes(lazy, piece->first, piece->count);
+	uint64_t bytes = stn_lazy_bytes(lazy, piece->first, piece->count), borrowed;
+	bool counted = !is_header(lazy, piece, bytes);
 	ssize_t got;
 
 	if (over_budget(engine, bytes) ||
 	    __atomic_load_n(&lazy->read_bytes, __ATOMIC_RELAXED) + bytes > lazy->plan.most)
 		return -ENOMEM;
-	if (delivered_too_often(lazy, piece, bytes))
+	if (counted && delivered_too_often(lazy, bytes))
 		return -EDQUOT;
-	got = read_range(lazy, piece->block, piece->first * STN_AHEAD_UNIT, bytes, TRIES);
+	got = read_range(lazy, piece->block, piece->first * STN_AHEAD_UNIT, bytes, TRIES,
+			 &borrowed);
+	if (counted && got == (ssize_t)bytes)
+		atomic_fetch_sub(&lazy->plan.model->delivered, borrowed);
 	if (got < 0)
 		return got == -ESTALE ? -ESTALE : -EIO;
 	return got == (ssize_t)bytes &&
@@ -312,8 +339,9 @@ void stn_lazy_run_read(struct stn_lazy_engine *engine, struct stn_step *step)
 {
 	struct stn_process *process = stn_process_peek();
 	struct stn_lazy *lazy = engine->lazies[step->lane];
-	struct stn_lazy_piece piece = {(uint32_t)step->offset, (uint32_t)step->length,
-				       (char *)(uintptr_t)step->detail};
+	struct stn_lazy_piece piece = {.first = (uint32_t)step->offset,
+				       .count = (uint32_t)step->length,
+				       .block = (char *)(uintptr_t)step->detail};
 	int rc = read_piece(engine, lazy, &piece);
 	uint64_t mask;
 
@@ -322,7 +350,10 @@ void stn_lazy_run_read(struct stn_lazy_engine *engine, struct stn_step *step)
 		return;
 	}
 	mask = stn_lock_enter(&process->pool_lock);
-	stn_staging_put(&engine->staging, piece.block, stn_lazy_blocks(piece.count));
+	if (stn_lazy_is_held(lazy, &piece))
+		stn_lazy_hold_fail(lazy, &piece);
+	else
+		stn_staging_put(&engine->staging, piece.block, stn_lazy_blocks(piece.count));
 	stn_lock_leave(&process->pool_lock, mask);
 	if (rc == -EIO)
 		read_units(engine, lazy, &piece);

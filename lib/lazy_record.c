@@ -22,6 +22,10 @@ static void note(const struct stn_lazy *lazy, char *out, size_t size)
 		stn_text_add(&text, ", read: ");
 		stn_text_add_bytes(&text, lazy->read_bytes);
 	}
+	if (lazy->borrowed_bytes) {
+		stn_text_add(&text, ", of that from another map: ");
+		stn_text_add_bytes(&text, lazy->borrowed_bytes);
+	}
 	if (lazy->outcome == STN_ABANDONED_TIMEOUT) {
 		stn_text_add(&text, ", stopped at offset ");
 		stn_text_add_number(&text, lazy->stuck_at);
@@ -53,6 +57,7 @@ static void write_record(const struct stn_lazy *lazy)
 	record.threads = lazy->most_running;
 	record.buffered_bytes = stn_min(lazy->copied_bytes, lazy->read_bytes);
 	record.direct_bytes = lazy->read_bytes - record.buffered_bytes;
+	record.direct_bytes -= stn_min(lazy->borrowed_bytes, record.direct_bytes);
 	record.returned_bytes = lazy->returned_bytes;
 	if (lazy->surrendered)
 		record.returned_bytes =

@@ -90,6 +90,7 @@ static bool is_there(uintptr_t address)
 enum answer {
 	ANSWER_LATER, /* it is read, or placed: whoever does that answers */
 	ANSWER_PLACE, /* a piece that was kept back */
+	ANSWER_HELD,  /* something that is held */
 	ANSWER_AGAIN, /* not now: the thread is to look again */
 	ANSWER_GIVE,  /* the file's own mapping */
 };
@@ -102,13 +103,14 @@ static enum answer repair(const struct stn_lazy_engine *engine, struct stn_lazy 
 			  uint32_t unit)
 {
 	/* A child may have been promised the unit as it was. */
-	if (lazy->surrendering || engine->forks)
+	if (lazy->surrendering || engine->forks || stn_lazy_hold_is_busy(lazy, unit))
 		return ANSWER_AGAIN;
 	lazy->mixed = true;
 	if (lazy->surrendered)
 		return ANSWER_GIVE;
 	stn_lazy_turn(lazy, unit, 1, STN_UNIT_PRESENT, STN_UNIT_QUEUED);
 	stn_lazy_turn(lazy, unit, 1, STN_UNIT_GONE, STN_UNIT_QUEUED);
+	stn_lazy_turn(lazy, unit, 1, STN_UNIT_PEEKED, STN_UNIT_HELD);
 	return ANSWER_LATER;
 }
 
@@ -124,9 +126,11 @@ static enum answer take_fault(const struct stn_lazy_engine *engine, struct stn_l
 	/* Looked at after the unit's state: it may just have been placed. */
 	if (is_there(address))
 		return ANSWER_AGAIN;
-	if (state == STN_UNIT_PRESENT || state == STN_UNIT_GONE)
+	if (state == STN_UNIT_PRESENT || state == STN_UNIT_PEEKED || state == STN_UNIT_GONE)
 		answer = repair(engine, lazy, unit);
-	return stn_lazy_touch(lazy, offset, piece) ? ANSWER_PLACE : answer;
+	if (stn_lazy_touch(lazy, offset, piece))
+		return ANSWER_PLACE;
+	return stn_lazy_hold_touch(lazy, unit) && answer == ANSWER_LATER ? ANSWER_HELD : answer;
 }
 
 static void serve_fault(struct stn_lazy_engine *engine, struct stn_lazy *lazy, uintptr_t address)
@@ -137,7 +141,11 @@ static void serve_fault(struct stn_lazy_engine *engine, struct stn_lazy *lazy, u
 	struct stn_lazy_piece piece;
 	struct stn_region region;
 
-	if (stn_region_find(address, address + 1, &region) && region.lazy == lazy->id) {
+	/* mlockall touches what the program does not know of. */
+	if (stn_lazy_hold_has(lazy, address)) {
+		stn_uffd_zero(lazy->uffd, (void *)stn_round_down(address, stn_page_size()),
+			      stn_page_size());
+	} else if (stn_region_find(address, address + 1, &region) && region.lazy == lazy->id) {
 		uint64_t mask = stn_lock_enter(&process->pool_lock);
 
 		answer = take_fault(engine, lazy, address, &piece);
@@ -145,6 +153,8 @@ static void serve_fault(struct stn_lazy_engine *engine, struct stn_lazy *lazy, u
 	}
 	if (answer == ANSWER_PLACE)
 		stn_lazy_place(engine, lazy, &piece);
+	else if (answer == ANSWER_HELD)
+		stn_lazy_hold_serve(engine, lazy, (uint32_t)(offset / STN_AHEAD_UNIT));
 	else if (answer == ANSWER_GIVE)
 		stn_lazy_return_units(lazy, (uint32_t)(offset / STN_AHEAD_UNIT), 1);
 	else if (answer == ANSWER_AGAIN)
@@ -232,12 +242,23 @@ static bool is_stuck(const struct stn_lazy *lazy, uint64_t now)
 	       now - lazy->moved_at > lazy->plan.timeout;
 }
 
+/* Places what is held of a mapping and has been asked for. */
+static void release_held(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+
+	lazy->release = false;
+	stn_lock_leave(&process->pool_lock, mask);
+	stn_lazy_hold_settle(engine, lazy, 0, lazy->units);
+}
+
 /* Looks after one mapping: places what need not be kept back, ends it, or gives it up. */
 static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 {
 	struct stn_process *process = stn_process_peek();
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	bool complete = stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT];
+	bool complete = stn_lazy_unread(lazy) == lazy->counts[STN_UNIT_KEPT];
 	bool flush = lazy->counts[STN_UNIT_KEPT] && (lazy->flush || complete);
 	bool stuck = is_stuck(lazy, stn_sys_clock(CLOCK_MONOTONIC));
 	uint32_t wake_from = lazy->wake_from, wake_to = lazy->wake_to;
@@ -246,7 +267,7 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 	lazy->flush = false;
 	lazy->wake_from = lazy->wake_to = 0;
 	settled = stn_lazy_is_published(lazy) && stn_lazy_left(lazy) == 0 && !lazy->surrendering;
-	over = settled && !lazy->running;
+	over = settled && !lazy->running && !lazy->lent;
 	stn_lock_leave(&process->pool_lock, mask);
 	stn_lazy_draw(lazy);
 	/* Nobody else: a thread that waits a second time holds the lock of the address space while
@@ -255,6 +276,8 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 		stn_lazy_wake(lazy, wake_from, wake_to - wake_from);
 	if (flush)
 		stn_lazy_place_kept(engine, lazy);
+	if (lazy->release)
+		release_held(engine, lazy);
 	if (lazy->published && (stuck || engine->deaf))
 		stn_lazy_surrender(engine, lazy,
 				   stuck ? STN_ABANDONED_TIMEOUT : STN_DECLINED_NO_THREAD);
@@ -262,6 +285,14 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 		stn_lazy_make_plain(engine, lazy);
 	if (over)
 		stn_lazy_end(engine, lazy);
+}
+
+/* True if nothing more is read of a mapping, and something is left to be done about it: what is
+ * held stays so until it is touched. */
+static bool is_ending(const struct stn_lazy *lazy)
+{
+	return stn_lazy_unread(lazy) == lazy->counts[STN_UNIT_KEPT] &&
+	       (lazy->counts[STN_UNIT_KEPT] || !lazy->counts[STN_UNIT_HELD]);
 }
 
 /*
@@ -279,7 +310,7 @@ static int next_look(const struct stn_lazy_engine *engine)
 			continue;
 		if (!lazy->published)
 			wait = TICK;
-		else if (stn_lazy_left(lazy) == lazy->counts[STN_UNIT_KEPT])
+		else if (is_ending(lazy))
 			return lazy->surrendered ? TICK : SOON;
 	}
 	return wait;
@@ -289,15 +320,18 @@ static int next_look(const struct stn_lazy_engine *engine)
 static bool look_around(struct stn_lazy_engine *engine, int *wait)
 {
 	struct stn_process *process = stn_process_peek();
-	uint64_t mask;
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
 	bool left;
 
+	engine->looks_begun++;
+	stn_lock_leave(&process->pool_lock, mask);
 	for (uint32_t i = 0; i < STN_LAZIES; i++)
 		if (engine->lazies[i])
 			look_after(engine, engine->lazies[i]);
 	if (!find_readers(engine))
 		go_deaf(engine, -EAGAIN);
 	mask = stn_lock_enter(&process->pool_lock);
+	engine->looks_ended = engine->looks_begun;
 	*wait = next_look(engine);
 	left = engine->count != 0;
 	if (!left)

@@ -118,6 +118,13 @@ bool stn_tensors_begins(const struct stn_tensors *tensors, uint32_t unit)
 		       1;
 }
 
+uint32_t stn_tensors_start(const struct stn_tensors *tensors, uint32_t unit)
+{
+	while (unit && !stn_tensors_begins(tensors, unit))
+		unit--;
+	return unit;
+}
+
 uint32_t stn_tensors_next(const struct stn_tensors *tensors, uint32_t unit)
 {
 	uint32_t units = atomic_load_explicit(&tensors->units, memory_order_relaxed);

@@ -35,6 +35,9 @@ void stn_tensors_scan(struct stn_tensors *tensors, const char *part, size_t leng
 /* True if a tensor begins in a unit. */
 bool stn_tensors_begins(const struct stn_tensors *tensors, uint32_t unit);
 
+/* The last unit up to unit in which a tensor begins; 0 if there is none. */
+uint32_t stn_tensors_start(const struct stn_tensors *tensors, uint32_t unit);
+
 /* The first unit behind unit in which a tensor begins; the number of units if there is none. */
 uint32_t stn_tensors_next(const struct stn_tensors *tensors, uint32_t unit);
 

@@ -8,6 +8,7 @@ import itertools
 import os
 import random
 import re
+import shutil
 
 import pytest
 from compare import MIB, missing
@@ -166,3 +167,33 @@ def test_given_up_amid_chaos(server, inject, tmp_path):
     command = [need.program("chaos"), random.randrange(1 << 20), 100, server.copy.parent, *maps]
     result = run(command, env=env, timeout=90)
     assert (result.returncode, result.stdout) == (0, "wrong: 0\n"), command[1]
+
+
+HELD = [
+    *(f"move:{n}:0:{errno.EBUSY}" for n in (3, 9)),
+    *(f"move:{n}:1:half" for n in (4, 8, 12)),
+    f"copy:5:1:half,move:10:0:{errno.EBUSY}",
+]
+
+
+@pytest.mark.parametrize("inject", HELD)
+def test_held_amid_chaos(server, inject, tmp_path):
+    """What is held, and partly there, cannot be put together."""
+    sizes = [2 * MIB + 300_020 * n for n in range(14)]
+    names = [f"held-{i}.safetensors" for i in range(2)]
+    for i, name in enumerate(names):
+        path = models.make_safetensors(f"held-faults-{i}.safetensors", sizes=sizes, seed=i)
+        shutil.copy(path, server.copy.parent / name)
+        os.utime(server.copy.parent / name, (1_600_000_000, 1_600_000_000))
+    env = {
+        "STSHIM_FILL": "lazy",
+        "STN_INJECT": inject,
+        "STN_INJECT_LOG": tmp_path / "log",
+        "LD_PRELOAD": paths.build() / "tests" / "faults" / "libstnommap-faults.so",
+    }
+    with FuseServer(server.copy.parent, delay_ms=1.5) as slow:
+        maps = [slow.mountpoint / name for name in names]
+        command = [need.program("chaos"), random.randrange(1 << 20), 60, server.copy.parent, *maps]
+        result = run(command, env=env, timeout=90)
+    assert (result.returncode, result.stdout) == (0, "wrong: 0\n"), command[1]
+    assert (tmp_path / "log").read_text(), "nothing has failed"

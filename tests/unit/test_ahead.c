@@ -76,11 +76,17 @@ static unsigned sweep_until_all(uint64_t every, bool used)
 START_TEST(sweep)
 {
 	ck_assert_uint_eq(sweep_until_all(1, false), 8);
+	ck_assert(ahead.swept);
 	ck_assert_uint_eq(sweep_until_all(1, true), 0);
 	ck_assert_uint_eq(sweep_until_all(2, true), 0);
 	/* Not one behind the other. */
 	ck_assert_uint_eq(sweep_until_all(2, false), 24);
 	ck_assert_uint_eq(sweep_until_all(250, false), 24);
+	/* All is read because of what is used, which is no sweep. */
+	start_tensors(1024 * MIB);
+	for (uint64_t at = 0; !ahead.all; at += MIB)
+		touch(at);
+	ck_assert(!ahead.swept);
 }
 END_TEST
 

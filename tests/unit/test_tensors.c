@@ -37,6 +37,10 @@ START_TEST(offsets)
 	ck_assert_uint_eq(stn_tensors_next(tensors, 13), 17);
 	ck_assert_uint_eq(stn_tensors_next(tensors, 17), 100);
 	ck_assert_uint_eq(stn_tensors_next(tensors, 1000), 100);
+	ck_assert_uint_eq(stn_tensors_start(tensors, 1), 0);
+	ck_assert_uint_eq(stn_tensors_start(tensors, 13), 13);
+	ck_assert_uint_eq(stn_tensors_start(tensors, 16), 13);
+	ck_assert_uint_eq(stn_tensors_start(tensors, 99), 17);
 	ck_assert(stn_tensors_begins(tensors, 13));
 	ck_assert(!stn_tensors_begins(tensors, 14));
 	ck_assert(!stn_tensors_begins(tensors, 100000));
