@@ -299,10 +299,15 @@ void stn_lazy_return_units(struct stn_lazy *lazy, uint32_t first, uint32_t count
 {
 	static const enum stn_unit states[] = {STN_UNIT_READING, STN_UNIT_AWAITED, STN_UNIT_GONE};
 	struct stn_process *process = stn_process_peek();
-	/* What is left of them in the registry then is there. */
-	enum stn_unit now = give(lazy, first, count) ? STN_UNIT_PRESENT : STN_UNIT_LOST;
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	enum stn_unit now;
 
+	/* What has been given to the file is not seen in the registry later. */
+	stn_lazy_is_published(lazy);
+	stn_lock_leave(&process->pool_lock, mask);
+	/* What is left of them in the registry then is there. */
+	now = give(lazy, first, count) ? STN_UNIT_PRESENT : STN_UNIT_LOST;
+	mask = stn_lock_enter(&process->pool_lock);
 	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
 		stn_lazy_turn(lazy, first, count, states[i], now);
 	stn_lazy_tell(process->lazy, lazy);
