@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "process.h"
-#include "sys.h"
+#include "source.h"
 
 /* One block that is lent. */
 struct loan {
@@ -49,19 +49,13 @@ static bool find_loan(const struct stn_lazy_engine *engine, const struct stn_laz
 	return false;
 }
 
-/* True if the file is the version that it was when it was mapped. The server is asked, once: what
- * the kernel knows of a file may be as old as what is held. No lock held. */
+/* True if the file is the version that it was when it was mapped. The server is asked, once. No
+ * lock held. */
 static bool is_same(struct stn_lazy *lazy)
 {
-	struct stn_identity now;
-	struct statx st = {0};
-
 	if (__atomic_load_n(&lazy->checked, __ATOMIC_ACQUIRE))
 		return lazy->borrows;
-	if (stn_sys_statx_synced(lazy->file, STATX_BASIC_STATS, &st) < 0)
-		return false;
-	stn_identity_from(&st, &now);
-	lazy->borrows = stn_identity_equal(&now, &lazy->plan.record.identity);
+	lazy->borrows = stn_source_is_current(lazy->file, &lazy->plan.record.identity);
 	__atomic_store_n(&lazy->checked, true, __ATOMIC_RELEASE);
 	return lazy->borrows;
 }

@@ -23,7 +23,7 @@ static void note(const struct stn_lazy *lazy, char *out, size_t size)
 		stn_text_add_bytes(&text, lazy->read_bytes);
 	}
 	if (lazy->borrowed_bytes) {
-		stn_text_add(&text, ", of that from another map: ");
+		stn_text_add(&text, ", from another map: ");
 		stn_text_add_bytes(&text, lazy->borrowed_bytes);
 	}
 	if (lazy->outcome == STN_ABANDONED_TIMEOUT) {

@@ -9,8 +9,6 @@
 
 #define MOST	(STN_LAZIES / 2) /* mappings: one that holds something does not end */
 #define LATENCY 1000000u /* ns of a read, below which reading again costs less than holding */
-#define SETTLED 60	 /* seconds since a file was written; by the next time its times differ */
-#define SECOND	1000000000
 
 /* True if the kernel frees a page table of which MADV_DONTNEED leaves nothing (Linux 6.14 for
  * x86-64): where it stays a huge page is taken apart to be moved there, which takes 0.4 ms. */
@@ -37,12 +35,10 @@ static bool frees_page_tables(void)
 /* True if what is read of a mapping from now on had better be held. */
 static bool is_worth_holding(const struct stn_lazy *lazy)
 {
-	int64_t settled = (int64_t)stn_sys_clock(CLOCK_REALTIME) - (int64_t)SETTLED * SECOND;
-
 	return stn_lazy_engine_peek()->count <= MOST && lazy->moves && !lazy->user_only &&
 	       lazy->plan.huge && lazy->pace && lazy->pace->latency >= LATENCY &&
 	       (uintptr_t)lazy->plan.memory % STN_LAZY_BLOCK == 0 &&
-	       lazy->plan.record.identity.modified < settled && !stn_lazy_will_be_locked() &&
+	       stn_identity_is_settled(&lazy->plan.record.identity) && !stn_lazy_will_be_locked() &&
 	       !__atomic_load_n(&stn_lazy_engine_peek()->limited, __ATOMIC_RELAXED) &&
 	       frees_page_tables();
 }

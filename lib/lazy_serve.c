@@ -243,7 +243,7 @@ static bool is_stuck(const struct stn_lazy *lazy, uint64_t now)
 }
 
 /* Places what is held of a mapping and has been asked for. */
-static void release_held(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
+static void place_held(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 {
 	struct stn_process *process = stn_process_peek();
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
@@ -277,7 +277,7 @@ static void look_after(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 	if (flush)
 		stn_lazy_place_kept(engine, lazy);
 	if (lazy->release)
-		release_held(engine, lazy);
+		place_held(engine, lazy);
 	if (lazy->published && (stuck || engine->deaf))
 		stn_lazy_surrender(engine, lazy,
 				   stuck ? STN_ABANDONED_TIMEOUT : STN_DECLINED_NO_THREAD);

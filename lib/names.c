@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "strangers.h"
+#include "sys.h"
 #include "text.h"
 
 #define SET_SIZE 16384u /* a power of two; in .bss, so unused slots cost nothing */
@@ -190,6 +191,14 @@ bool stn_identity_equal(const struct stn_identity *a, const struct stn_identity 
 {
 	return a->device == b->device && a->inode == b->inode && a->size == b->size &&
 	       a->modified == b->modified && a->changed == b->changed;
+}
+
+bool stn_identity_is_settled(const struct stn_identity *identity)
+{
+	const int64_t second = 1000000000, settled = 60;
+	int64_t now = (int64_t)stn_sys_clock(CLOCK_REALTIME) / second;
+
+	return identity->modified / second + settled < now;
 }
 
 void stn_model_version(struct stn_model *model, const struct stn_identity *identity)

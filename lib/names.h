@@ -89,6 +89,9 @@ void stn_family_mapped(const struct stn_model *model, uint64_t bytes);
 void stn_identity_from(const struct statx *st, struct stn_identity *out);
 bool stn_identity_equal(const struct stn_identity *a, const struct stn_identity *b);
 
+/* True if the file was written so long ago that its next version will have another identity. */
+bool stn_identity_is_settled(const struct stn_identity *identity);
+
 /* Starts the model's counters anew if identity is another version than they belong to. */
 void stn_model_version(struct stn_model *model, const struct stn_identity *identity);
 

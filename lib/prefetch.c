@@ -18,7 +18,6 @@
 #define FAMILY	4u /* a model of so few shards is not worth it */
 #define ORDERED 2u /* shards in order: the next will follow */
 #define WAIT	((uint64_t)1000000000)
-#define SETTLED 60 /* seconds since a file was written; by the next time its times will differ */
 #define UNIT	((uint64_t)64 << 10) /* what is noted of what was handed out */
 #define UNITS	(STN_PREFETCH_MOST / UNIT)
 
@@ -78,14 +77,13 @@ bool stn_prefetch_path(const char *path, uint64_t number, char *out, size_t size
 static bool identify(struct fetch *fetch)
 {
 	const unsigned type = 0170000, regular = 0100000;
-	int64_t now = (int64_t)(stn_sys_clock(CLOCK_REALTIME) / 1000000000);
 	struct statx st = {0};
 
 	if (stn_sys_statx_path(fetch->path, STATX_BASIC_STATS, &st) < 0)
 		return false;
 	stn_identity_from(&st, &fetch->identity);
 	return (st.stx_mode & type) == regular && st.stx_size && st.stx_size <= STN_PREFETCH_MOST &&
-	       st.stx_mtime.tv_sec + SETTLED < now;
+	       stn_identity_is_settled(&fetch->identity);
 }
 
 static void run_fetch(struct stn_call *call)
@@ -298,17 +296,9 @@ static void note_taken(struct stn_prefetch *prefetch, struct item *item, uint64_
  * what the kernel knows of a file may be as old as the read. No lock held. */
 static bool is_same(const struct item *item, const struct stn_prefetch_want *want)
 {
-	struct stn_identity now;
-	struct statx st = {0};
-
-	if (!stn_identity_equal(&item->identity, want->identity))
-		return false;
-	if (item->checked_for == want->called)
-		return true;
-	if (stn_sys_statx_synced(want->fd, STATX_BASIC_STATS, &st) < 0)
-		return false;
-	stn_identity_from(&st, &now);
-	return stn_identity_equal(&item->identity, &now);
+	return stn_identity_equal(&item->identity, want->identity) &&
+	       (item->checked_for == want->called ||
+		stn_source_is_current(want->fd, &item->identity));
 }
 
 /* Copies a range of an item that may be read still. Pool lock held, and given up meanwhile. */

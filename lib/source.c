@@ -39,15 +39,21 @@ static bool direct_is_unsuitable(const struct statx *st)
 	return dio->memory == 0 || dio->memory > stn_page_size() || dio->offset > stn_page_size();
 }
 
-static int check_version(int fd, const struct stn_identity *identity, struct statx *st)
+static bool shows(const struct statx *st, const struct stn_identity *identity)
 {
 	struct stn_identity now;
+
+	stn_identity_from(st, &now);
+	return stn_identity_equal(&now, identity);
+}
+
+static int check_version(int fd, const struct stn_identity *identity, struct statx *st)
+{
 	int rc = stn_sys_statx(fd, STATX_BASIC_STATS | STATX_DIOALIGN, st);
 
 	if (rc < 0)
 		return rc;
-	stn_identity_from(st, &now);
-	return stn_identity_equal(&now, identity) ? 0 : -ESTALE;
+	return shows(st, identity) ? 0 : -ESTALE;
 }
 
 bool stn_source_unchanged(int fd, const struct stn_identity *identity)
@@ -59,13 +65,16 @@ bool stn_source_unchanged(int fd, const struct stn_identity *identity)
 
 bool stn_source_seems_unchanged(int fd, const struct stn_identity *identity)
 {
-	struct stn_identity now;
 	struct statx st = {0};
 
-	if (stn_sys_statx_cached(fd, STATX_BASIC_STATS, &st) < 0)
-		return false;
-	stn_identity_from(&st, &now);
-	return stn_identity_equal(&now, identity);
+	return stn_sys_statx_cached(fd, STATX_BASIC_STATS, &st) == 0 && shows(&st, identity);
+}
+
+bool stn_source_is_current(int fd, const struct stn_identity *identity)
+{
+	struct statx st = {0};
+
+	return stn_sys_statx_synced(fd, STATX_BASIC_STATS, &st) == 0 && shows(&st, identity);
 }
 
 bool stn_source_is_file(int fd, const struct stn_identity *identity)

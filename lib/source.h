@@ -70,6 +70,10 @@ bool stn_source_unchanged(int fd, const struct stn_identity *identity);
  * read has found the end before the size that the server reports. */
 bool stn_source_seems_unchanged(int fd, const struct stn_identity *identity);
 
+/* True if the server says so, asked now: what the kernel knows may be as old as what has been read
+ * of the file. */
+bool stn_source_is_current(int fd, const struct stn_identity *identity);
+
 /* False if fd is closed or shows another file than this, in whatever version. No server is asked.
  */
 bool stn_source_is_file(int fd, const struct stn_identity *identity);

@@ -173,6 +173,22 @@ START_TEST(failures)
 }
 END_TEST
 
+/* Whole reads are known, and split ones begin. */
+static void start_trial(uint64_t whole)
+{
+	start(200 * US);
+	while (request.phase == STN_REQUEST_WATCHING)
+		turn(whole, 0);
+}
+
+/* The reads of all threads end, the oldest first, but for those of one; READERS: of all. */
+static void end_all(uint64_t elapsed, uint32_t but)
+{
+	for (uint32_t n = 0; n < READERS; n++)
+		if ((next + n) % READERS != but)
+			end((next + n) % READERS, elapsed, true);
+}
+
 /* All reads of a moment take very long: of the whole ones, of which it is not those that count, or
  * of the split ones, which are not chosen then. */
 START_TEST(stall)
@@ -191,11 +207,8 @@ END_TEST
  */
 START_TEST(quick_ones_first)
 {
-	start(200 * US);
-	while (request.phase == STN_REQUEST_WATCHING)
-		turn(6 * MS, 0);
-	for (uint32_t i = 0; i < READERS; i++)
-		end(i, 6 * MS, true);
+	start_trial(6 * MS);
+	end_all(6 * MS, READERS);
 	for (uint32_t i = 0; i < READERS; i++)
 		begin(i);
 	for (unsigned i = 0; i < 50; i++) {
@@ -214,11 +227,8 @@ END_TEST
  * more did. */
 START_TEST(fewer_readers)
 {
-	start(200 * US);
-	while (request.phase == STN_REQUEST_WATCHING)
-		turn(8 * MS, 0);
-	for (uint32_t i = 0; i < READERS; i++)
-		end(i, 8 * MS, true);
+	start_trial(8 * MS);
+	end_all(8 * MS, READERS);
 	while (request.phase == STN_REQUEST_TRYING) {
 		begin(0);
 		ck_assert_uint_eq(reads[0].most, SMALL);
@@ -232,12 +242,8 @@ END_TEST
  * for all that time keeps split ones from being compared. */
 START_TEST(beside_whole)
 {
-	start(200 * US);
-	while (request.phase == STN_REQUEST_WATCHING)
-		turn(6 * MS, 0);
-	for (uint32_t i = 0; i < READERS; i++)
-		if ((next + i) % READERS != 0)
-			end((next + i) % READERS, 6 * MS, true);
+	start_trial(6 * MS);
+	end_all(6 * MS, 0);
 	for (unsigned i = 0; i < 50; i++) {
 		begin(1);
 		ck_assert_uint_eq(reads[1].most, SMALL);
