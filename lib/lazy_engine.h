@@ -258,7 +258,8 @@ void stn_lazy_hold_fail(struct stn_lazy *lazy, const struct stn_lazy_piece *piec
 
 /* The program touches a unit: if that is held it is awaited, and if it is not the head of a tensor
  * that has been entered. True if stn_lazy_hold_serve has to do with it. Pool lock held. */
-bool stn_lazy_hold_touch(struct stn_lazy *lazy, uint32_t unit);
+bool stn_lazy_hold_touch(const struct stn_lazy_engine *engine, struct stn_lazy *lazy,
+			 uint32_t unit);
 
 /* True while a thread is busy with the block of a unit. Pool lock held. */
 bool stn_lazy_hold_is_busy(const struct stn_lazy *lazy, uint32_t unit);

@@ -6,9 +6,10 @@
  * all tensors, drops half of them and maps the file anew for each of those when its turn comes.
  *
  * The first touch of a tensor is no use of it: a copy of one unit is placed, and the block stays
- * held. When the block is placed after that, what is there is moved out, put into the block, and
- * all of it moved in as one: the program may have stored into it, and a huge page has room only
- * where there is nothing. Nothing of this happens while the process forks.
+ * held, unless there are many such copies by now. When the block is placed after that, what is
+ * there is moved out, put into the block, and all of it moved in as one: the program may have
+ * stored into it, and a huge page has room only where there is nothing. Nothing of this happens
+ * while the process forks.
  */
 #include "lazy_engine.h"
 
@@ -26,7 +27,8 @@
 #define BUSY	2u /* a thread reads, copies or places it, and looks at it again then */
 #define ENTERED 4u /* it is not to be held any more */
 
-#define CERTAIN 16 /* tensors in a row: more than most layers have */
+#define CERTAIN 16  /* tensors in a row: more than most layers have */
+#define COPIES	512 /* units that are there and held as well, of all mappings: 32 MiB */
 
 static uintptr_t address_of(const struct stn_lazy *lazy, uint32_t block)
 {
@@ -141,13 +143,24 @@ static void enter_tensor(struct stn_lazy *lazy, uint32_t unit)
 		lazy->blocks[i] |= ENTERED;
 }
 
-bool stn_lazy_hold_touch(struct stn_lazy *lazy, uint32_t unit)
+/* True if as much memory is there twice as may be. Pool lock held. */
+static bool is_enough(const struct stn_lazy_engine *engine)
+{
+	uint32_t copies = 0;
+
+	for (uint32_t i = 0; i < STN_LAZIES; i++)
+		if (engine->lazies[i])
+			copies += engine->lazies[i]->counts[STN_UNIT_PEEKED];
+	return copies >= COPIES;
+}
+
+bool stn_lazy_hold_touch(const struct stn_lazy_engine *engine, struct stn_lazy *lazy, uint32_t unit)
 {
 	if (!lazy->held)
 		return false;
-	if (!lazy->ahead.tensors)
+	if (!lazy->ahead.tensors || is_enough(engine))
 		lazy->blocks[unit / STN_LAZY_UNITS] |= ENTERED;
-	else if (!stn_tensors_begins(lazy->ahead.tensors, unit))
+	if (lazy->ahead.tensors && !stn_tensors_begins(lazy->ahead.tensors, unit))
 		enter_tensor(lazy, unit);
 	stn_lazy_turn(lazy, unit, 1, STN_UNIT_HELD, STN_UNIT_AWAITED);
 	return lazy->blocks[unit / STN_LAZY_UNITS] & (HOLDS | ENTERED);

@@ -130,7 +130,8 @@ static enum answer take_fault(const struct stn_lazy_engine *engine, struct stn_l
 		answer = repair(engine, lazy, unit);
 	if (stn_lazy_touch(lazy, offset, piece))
 		return ANSWER_PLACE;
-	return stn_lazy_hold_touch(lazy, unit) && answer == ANSWER_LATER ? ANSWER_HELD : answer;
+	return stn_lazy_hold_touch(engine, lazy, unit) && answer == ANSWER_LATER ? ANSWER_HELD
+										 : answer;
 }
 
 static void serve_fault(struct stn_lazy_engine *engine, struct stn_lazy *lazy, uintptr_t address)
