@@ -7,7 +7,7 @@
 #include "sys.h"
 
 #define WINDOWS	     64 /* of a file that are looked at, of so many pages each */
-#define WINDOW_PAGES 1024
+#define WINDOW_PAGES 128
 
 /* A file system's name and f_type; where a type has several names the first is the one shown. */
 static const struct {
