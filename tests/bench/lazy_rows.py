@@ -129,10 +129,14 @@ def whole(settings):
 
 
 def computing(settings):
-    """The whole with 5 ms of computing after each tensor."""
-    results = timed(settings, "compute", model_file(settings.size(GIB)), "stock", "eager", "lazy")
-    ratio = median(results["lazy"]) / median(results["eager"])
-    return Row("faster than eager", f"{ratio:.3f}; {words(results)}", ratio < 1, ratio=ratio)
+    """The whole with 5 ms of computing after each tensor; the same where all of them are made
+    before the first is used, which leaves nothing to overlap."""
+    source = model_file(settings.size(GIB))
+    results = timed(settings, "compute", source, "stock", "eager", "lazy")
+    later = timed(settings, "later", source, "eager", "lazy")
+    ratio, after = (median(one["lazy"]) / median(one["eager"]) for one in (results, later))
+    return Row("faster than eager", f"{ratio:.3f}; {words(results)}; after load_file {after:.3f}",
+               ratio < 1, ratio=ratio, later=after)
 
 
 def huge_pages(settings):
