@@ -257,7 +257,8 @@ void stn_lazy_hold_finish(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 void stn_lazy_hold_fail(struct stn_lazy *lazy, const struct stn_lazy_piece *piece);
 
 /* The program touches a unit: if that is held it is awaited, and if it is not the head of a tensor
- * that has been entered. True if stn_lazy_hold_serve has to do with it. Pool lock held. */
+ * that has been entered. With many copies of heads the block of another head is not to be held any
+ * more. True if stn_lazy_hold_serve has to do with it. Pool lock held. */
 bool stn_lazy_hold_touch(const struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 			 uint32_t unit);
 

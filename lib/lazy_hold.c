@@ -158,10 +158,10 @@ bool stn_lazy_hold_touch(const struct stn_lazy_engine *engine, struct stn_lazy *
 {
 	if (!lazy->held)
 		return false;
-	if (!lazy->ahead.tensors || is_enough(engine))
-		lazy->blocks[unit / STN_LAZY_UNITS] |= ENTERED;
 	if (lazy->ahead.tensors && !stn_tensors_begins(lazy->ahead.tensors, unit))
 		enter_tensor(lazy, unit);
+	else if (!lazy->ahead.tensors || is_enough(engine))
+		lazy->blocks[unit / STN_LAZY_UNITS] |= ENTERED;
 	stn_lazy_turn(lazy, unit, 1, STN_UNIT_HELD, STN_UNIT_AWAITED);
 	return lazy->blocks[unit / STN_LAZY_UNITS] & (HOLDS | ENTERED);
 }

@@ -133,12 +133,6 @@ def available():
     return _meminfo("MemAvailable")
 
 
-def reclaimed():
-    """Bytes of page cache, of whatever file, that the kernel has taken back so far."""
-    counters = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
-    return int(counters["pgsteal_file"]) * mmap.PAGESIZE
-
-
 def warm_memory(size=None, timeout=120):
     """Touches memory (90% of what is free if size is not given, so that nothing cached has to go)
     in a child that then ends, so that the host of a virtual machine has given it to us: the first

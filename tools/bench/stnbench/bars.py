@@ -35,17 +35,13 @@ class Figures:
         self._found = result["scenarios"].get(scenario, {})
         self._statistic = statistic
 
-    def get(self, contestant, figure="seconds", statistic=None):
-        """A figure of a contestant, by that statistic or another; Absent if there is none."""
+    def get(self, contestant, figure="seconds"):
+        """A figure of a contestant; Absent if there is none."""
         values = self._found.get("contestants", {}).get(contestant)
         if not values or not values.get(figure):
             failed = contestant in self._found.get("skipped", {})
             raise Absent(f"{contestant} {'failed' if failed else 'not measured'}")
-        return values[figure][statistic or self._statistic]
-
-    def worst(self, contestant, figure):
-        """The same of what must not be there: by the minima the most of all rounds."""
-        return self.get(contestant, figure, "max" if self._statistic == "min" else None)
+        return values[figure][self._statistic]
 
     def best(self, contestants):
         """The least seconds of those that were measured, and whose they are."""
@@ -129,8 +125,9 @@ def cache_left(of, scenario, name):
 
 
 def cache_lost(of, scenario, name):
-    """Page cache that was there before and is no more, in MiB."""
-    return of(scenario).worst(name, "lost") / MIB, "MiB"
+    """Page cache that is no more, in MiB, of a model that was all cached."""
+    lost = of(scenario).size() - of(scenario).get(name, "cached")
+    return max(lost, 0) / MIB, "MiB"
 
 
 def growth(of, _, name):

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from support import cache, paths
+from support import paths
 from support.run import environment
 
 SAMPLE_SECONDS = 0.02
@@ -180,8 +180,6 @@ def run(children, mount, group=None, warm=None, timeout=300):
     its figures."""
     if warm:
         warm()
-    reclaimed = cache.reclaimed()
-    found = mount.cached()
     mount.reset()
     memory, cpu = Memory(group), mount.cpu()
     measured, wall = timed(children, memory, timeout)
@@ -191,7 +189,6 @@ def run(children, mount, group=None, warm=None, timeout=300):
               "cpu": sum(one["cpu"] for one in measured), "server_cpu": mount.cpu() - cpu,
               "server": mount.stats(), "cached": mount.cached(),
               "samples": memory.samples}
-    result["lost"] = max(found - result["cached"] - (cache.reclaimed() - reclaimed), 0)
     result["checksums"] = checksums(children)
     result["decisions"] = children[0].decisions()
     return result

@@ -240,8 +240,7 @@ def sum_up(results):
         "rounds": [one["seconds"] for one in results],
         "each": [one["each"] for one in results] if len(results[0]["each"]) > 1 else None,
         **{key: number([one[key] for one in results])
-           for key in ("anonymous", "file", "cached", "lost", "cpu", "server_cpu", "bytes",
-                       "killed")},
+           for key in ("anonymous", "file", "cached", "cpu", "server_cpu", "bytes", "killed")},
         "requests": number([one["requests"] for one in server]),
         "delivered": number([one["bytes"] for one in server]),
         "in_flight": number([one["max_inflight"] for one in server]),

@@ -32,8 +32,7 @@ HOW = """## How it was measured
   every tensor is read, the clock stops, and a checksum over all bytes is compared with that of the
   stock loader on the disk.
 - **Page cache**: the files are not in that of the mount unless the table says so; on FUSE they are
-  in that of the server. *Lost* is what was there before and is not afterwards, less what the kernel
-  has reclaimed on its own meanwhile (`pgsteal_file` in `/proc/vmstat`).
+  in that of the server.
 - **Our FUSE server**: asynchronous direct reads, {server}; read-ahead of the mount {ahead} KiB.
 - **fio** reads into buffers that it uses again and again: it does not pay for fresh memory.
 - **No userfaultfd**: the system call is refused, as by Docker's default profile; the library then
