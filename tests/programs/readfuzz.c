@@ -8,6 +8,7 @@
  * nobody but the kernel can serve: with flags, and those that read within libc.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,6 +169,17 @@ static void fork_step(void)
 		     status);
 }
 
+/* Opens the model by its name: random calls may open it by system calls alone, which make no model
+ * of a file. */
+static void open_by_name(void)
+{
+	int fd = open(fuzz_files.paths[0], O_RDONLY);
+
+	if (fd < 0)
+		fail("open: %s", strerror(errno));
+	close(fd);
+}
+
 /* Makes so many random calls. */
 static void run_steps(unsigned long count)
 {
@@ -195,6 +207,7 @@ int main(int argc, char **argv)
 	say("seed %lu", state.seed);
 	setrlimit(RLIMIT_NOFILE, &(struct rlimit){4096, 4096});
 	fuzz_arenas();
+	open_by_name();
 	run_steps(steps);
 	say("%lu steps, sum %016llx", steps, (unsigned long long)fuzz_sum());
 	return 0;
