@@ -110,7 +110,7 @@ def on_disk():
 
 def sizes():
     """From 1 to 12 GiB; the larger ones are one GiB over and over, to fit into memory twice."""
-    for gib, slow in ((1, ()), (4, OURS), (12, ("eager",))):
+    for gib, slow in ((1, ()), (4, OURS), (12, ())):
         data = Data(gib * GIB, repeat=gib)
         yield f"size-{gib}", Scenario(
             f"FUSE server, 2 ms, {gib} GiB", fuse(delay_ms=2, repeat=gib), data,
