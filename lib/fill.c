@@ -174,6 +174,15 @@ static void settle_holes(struct stn_fill *fill, const struct stn_step *step)
 			fill->error = -EIO;
 }
 
+/* True while it is found out how large requests the mount takes best: by short reads, to know soon.
+ */
+static bool compares(const struct stn_fill *fill)
+{
+	const struct stn_request *request = stn_fill_request(fill);
+
+	return request && stn_request_compares(request);
+}
+
 static void settle_read(struct stn_fill *fill, const struct stn_step *step)
 {
 	struct stn_fill_lane *lane = &fill->lanes[step->lane];
@@ -191,7 +200,7 @@ static void settle_read(struct stn_fill *fill, const struct stn_step *step)
 	}
 	*(direct ? &fill->direct_bytes : &fill->buffered_bytes) += step->length;
 	settle_holes(fill, step);
-	if (step->elapsed < FAST)
+	if (step->elapsed < FAST && !compares(fill))
 		lane->block = stn_min(2 * lane->block, fill->plan.block);
 	else if (step->elapsed > SLOW && lane->block > STN_FILL_FIRST_BLOCK / 4)
 		lane->block /= 2;

@@ -7,6 +7,7 @@
 #include "budget.h"
 #include "page.h"
 #include "prefetch.h"
+#include "process.h"
 #include "sys.h"
 
 #define MIB	     ((uint64_t)1 << 20)
@@ -78,6 +79,58 @@ static bool over_budget(struct stn_fill *fill, uint64_t length)
 	return is_short(fill, length) && wait_for_memory(fill, length);
 }
 
+struct stn_request *stn_fill_request(const struct stn_fill *fill)
+{
+	return fill->plan.way.fuse
+		       ? stn_request_of(stn_process_peek()->mounts, fill->plan.identity.device)
+		       : NULL;
+}
+
+/* A direct read begins: *read says how it is to be made. No lock held. */
+static void begin_request(const struct stn_fill *fill, uint64_t length,
+			  struct stn_request_read *read)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	struct stn_request *request = stn_fill_request(fill);
+
+	*read = (struct stn_request_read){.most = UINT64_MAX};
+	if (request)
+		stn_request_begin(request, length, fill->plan.threads > 1, read);
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
+/* It has ended after elapsed nanoseconds; good: with all of its bytes. No lock held. */
+static void end_request(const struct stn_fill *fill, uint64_t length,
+			const struct stn_request_read *read, uint64_t elapsed, bool good)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	struct stn_request *request = stn_fill_request(fill);
+
+	if (request)
+		stn_request_end(request, length, read, elapsed, good);
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
+/* Reads one range past the page cache, by requests as large as the mount takes best. Bytes or
+ * -errno. */
+static ssize_t read_direct(struct stn_fill *fill, int fd, bool *direct, uint64_t offset,
+			   uint64_t length)
+{
+	char *place = fill->plan.memory + (offset - fill->plan.offset);
+	struct stn_request_read read;
+	uint64_t begun;
+	ssize_t got;
+
+	begin_request(fill, length, &read);
+	begun = stn_sys_clock(CLOCK_MONOTONIC);
+	got = stn_source_read_pieces(fd, direct, place, length, offset, read.most);
+	end_request(fill, length, &read, stn_sys_clock(CLOCK_MONOTONIC) - begun,
+		    got == (ssize_t)length);
+	return got;
+}
+
 /* Reads one range into its place through one of the lane's descriptors. Bytes or -errno. */
 static ssize_t read_file(struct stn_fill *fill, uint32_t index, uint64_t offset, uint64_t length)
 {
@@ -96,8 +149,7 @@ static ssize_t read_file(struct stn_fill *fill, uint32_t index, uint64_t offset,
 	if (!direct)
 		return stn_source_read_buffered(source->fds[index], plan->memory + at, length,
 						offset, &cache);
-	got = stn_source_read(source->fds[index], &direct, plan->memory + at,
-			      stn_round_up(length, stn_page_size()), length, offset);
+	got = read_direct(fill, source->fds[index], &direct, offset, length);
 	if (!direct)
 		__atomic_fetch_and(&source->direct, ~bit, __ATOMIC_RELAXED);
 	return got;

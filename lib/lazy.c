@@ -175,10 +175,13 @@ static struct stn_pace *find_pace(struct stn_lazy_engine *engine, uint64_t devic
 	for (uint32_t i = 0; i < STN_LAZY_PACES; i++) {
 		struct stn_pace *pace = &engine->paces[i];
 
-		if (!pace->device)
-			pace->device = device;
 		if (pace->device == device)
 			return pace;
+		if (pace->device)
+			continue;
+		pace->device = device;
+		pace->request = stn_request_of(stn_process_peek()->mounts, device);
+		return pace;
 	}
 	return NULL;
 }

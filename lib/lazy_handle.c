@@ -101,8 +101,8 @@ void stn_lazy_handle_take(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes
 	} else {
 		join(lazy, offset, bytes, use);
 	}
-	if (lazy->pace)
-		stn_request_begin(&lazy->pace->request, bytes,
+	if (lazy->pace && lazy->pace->request)
+		stn_request_begin(lazy->pace->request, bytes,
 				  lazy->pace->state == STN_PACE_PARALLEL, &use->request);
 	stn_lock_leave(&process->pool_lock, mask);
 	if (use->fd < 0)
@@ -125,8 +125,8 @@ void stn_lazy_handle_put(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,
 		if (lazy->pace && use->shared)
 			stn_pace_shared(lazy->pace, bytes, elapsed);
 	}
-	if (lazy->pace)
-		stn_request_end(&lazy->pace->request, bytes, &use->request, elapsed, good);
+	if (lazy->pace && lazy->pace->request)
+		stn_request_end(lazy->pace->request, bytes, &use->request, elapsed, good);
 	stn_lock_leave(&process->pool_lock, mask);
 }
 

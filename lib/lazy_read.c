@@ -51,33 +51,15 @@ static bool over_budget(struct stn_lazy_engine *engine, uint64_t bytes)
 
 /* Reads a range of the file into block, to whole pages, by so many bytes at a time as its mount
  * takes best. Bytes or -errno. */
-static ssize_t read_pieces(const struct stn_lazy_use *use, char *block, uint64_t bytes,
-			   uint64_t offset)
-{
-	uint64_t done = 0, piece;
-	bool direct = true;
-	ssize_t got;
-
-	do {
-		piece = stn_min(bytes - done, use->request.most);
-		got = stn_source_read(use->fd, &direct, block + done,
-				      stn_round_up(piece, stn_page_size()), piece, offset + done);
-		if (got < 0)
-			return got;
-		done += (uint64_t)got;
-	} while ((uint64_t)got == piece && done < bytes);
-	return (ssize_t)done;
-}
-
-/* Reads a range of the file into block, to whole pages. Bytes or -errno. */
 static ssize_t read_file(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
 {
 	uint64_t offset = lazy->plan.offset + at;
 	struct stn_lazy_use use;
+	bool direct = true;
 	ssize_t got;
 
 	stn_lazy_handle_take(lazy, offset, bytes, &use);
-	got = read_pieces(&use, block, bytes, offset);
+	got = stn_source_read_pieces(use.fd, &direct, block, bytes, offset, use.request.most);
 	stn_lazy_handle_put(lazy, offset, bytes, &use, got == (ssize_t)bytes);
 	return got;
 }

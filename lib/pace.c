@@ -40,8 +40,9 @@ bool stn_pace_apart(const struct stn_pace *pace, uint64_t bytes, uint32_t others
 
 uint64_t stn_pace_piece(const struct stn_pace *pace, uint64_t block)
 {
-	bool known = pace->state == STN_PACE_IN_ORDER ||
-		     (pace->state == STN_PACE_PARALLEL && !stn_request_compares(&pace->request));
+	bool compares = pace->request && stn_request_compares(pace->request);
+	bool known =
+		pace->state == STN_PACE_IN_ORDER || (pace->state == STN_PACE_PARALLEL && !compares);
 
 	return known ? block : stn_min(block, SMALLER);
 }

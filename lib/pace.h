@@ -39,7 +39,7 @@ struct stn_pace {
 	uint32_t running; /* reads */
 	uint32_t large;	  /* of them large ones */
 	uint32_t pieces;  /* large reads that have ended in this state */
-	struct stn_request request; /* how large requests it takes best */
+	struct stn_request *request; /* how large requests it takes best; NULL: not asked */
 };
 
 /* True if another read of so many bytes may begin now; urgent: the program waits for it. It does

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "lock.h"
+#include "request.h"
 
 struct stn_prefetch;
 struct stn_readblocks;
@@ -34,6 +35,7 @@ struct stn_process {
 	struct stn_readblocks *readblocks; /* made when first needed; pool_lock */
 	uint32_t transfers_running; /* reads into callers' memory under way; futex; pool_lock */
 	uint32_t transfers_held;    /* forks that wait for them, or are happening; pool_lock */
+	struct stn_request_mount mounts[STN_REQUEST_MOUNTS]; /* read so far; pool_lock */
 };
 
 /*

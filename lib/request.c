@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "request.h"
 
+#include <stddef.h>
+
 #include "page.h"
 
 #define LARGE	((uint64_t)1 << 20)
@@ -14,6 +16,18 @@
 static bool is_cheaper(uint64_t cost, uint64_t than)
 {
 	return cost + cost / 3 <= than;
+}
+
+struct stn_request *stn_request_of(struct stn_request_mount mounts[STN_REQUEST_MOUNTS],
+				   uint64_t device)
+{
+	for (uint32_t i = 0; i < STN_REQUEST_MOUNTS; i++) {
+		if (!mounts[i].device)
+			mounts[i].device = device;
+		if (mounts[i].device == device)
+			return &mounts[i].request;
+	}
+	return NULL;
 }
 
 bool stn_request_compares(const struct stn_request *request)

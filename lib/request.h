@@ -13,7 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STN_REQUEST_LEAST 6u /* whole reads that are remembered */
+#define STN_REQUEST_LEAST  6u  /* whole reads that are remembered */
+#define STN_REQUEST_MOUNTS 16u /* in a table of them */
 
 /* What is known of a mount. */
 enum stn_request_phase {
@@ -38,6 +39,12 @@ struct stn_request {
 	uint64_t shared[STN_REQUEST_LEAST];
 };
 
+/* One of a table of mounts. */
+struct stn_request_mount {
+	uint64_t device; /* as in stn_identity; 0: unused */
+	struct stn_request request;
+};
+
 /* A read, from begin to end. */
 struct stn_request_read {
 	uint64_t most;	  /* bytes to read at a time */
@@ -45,6 +52,10 @@ struct stn_request_read {
 	bool split;	  /* it is large, and made of small requests */
 	bool counts;	  /* it is compared with others */
 };
+
+/* What is known of a mount, by its device; NULL if there are too many. */
+struct stn_request *stn_request_of(struct stn_request_mount mounts[STN_REQUEST_MOUNTS],
+				   uint64_t device);
 
 /* A read of so many bytes begins; parallel: reads are not made one at a time. Fills *read. */
 void stn_request_begin(struct stn_request *request, uint64_t bytes, bool parallel,

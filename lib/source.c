@@ -178,6 +178,23 @@ ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, size_
 	return got;
 }
 
+ssize_t stn_source_read_pieces(int fd, bool *direct, char *memory, uint64_t bytes, uint64_t offset,
+			       uint64_t most)
+{
+	uint64_t done = 0, piece;
+	ssize_t got;
+
+	do {
+		piece = stn_min(bytes - done, most);
+		got = stn_source_read(fd, direct, memory + done,
+				      stn_round_up(piece, stn_page_size()), piece, offset + done);
+		if (got < 0)
+			return got;
+		done += (uint64_t)got;
+	} while ((uint64_t)got == piece && done < bytes);
+	return (ssize_t)done;
+}
+
 /* Drops the pages of [offset, offset + length) that pages[] says were not cached before. */
 static void drop_new_pages(int fd, uint64_t offset, size_t length, const unsigned char *pages)
 {

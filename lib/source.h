@@ -88,6 +88,13 @@ bool stn_source_is_file(int fd, const struct stn_identity *identity);
 ssize_t stn_source_read(int fd, bool *direct, void *memory, size_t length, size_t wanted,
 			uint64_t offset);
 
+/*
+ * Reads bytes at offset, no more than most at a time, a page multiple or UINT64_MAX, each to whole
+ * pages. Otherwise as stn_source_read.
+ */
+ssize_t stn_source_read_pieces(int fd, bool *direct, char *memory, uint64_t bytes, uint64_t offset,
+			       uint64_t most);
+
 /* What the page cache has of a file, to be copied from there. */
 struct stn_source_copy {
 	int fd;	       /* buffered */

@@ -65,6 +65,13 @@ def make_eight(out):
         save_file(tensors, out / f"part-{n}.safetensors")
 
 
+def make_large(out):
+    """One file of 192 MiB, in tensors of 4 MiB."""
+    from support import models
+
+    models.make_safetensors(out / "large.safetensors", [4 * MIB] * 48)
+
+
 def make_checkpoint(out):
     """A checkpoint of torch.save, 64 MiB."""
     import torch

@@ -30,6 +30,18 @@ def test_whole_file(way, truth, mounted, program):
     read_once(counters, MIXED, mixed_size(), way.copies(*TORCH))
 
 
+def test_size_of_requests(way, truth, mounted):
+    """A mount that takes much longer for requests of 1 MiB is soon asked for smaller ones, where
+    the map of the header has shown what those take: not if all of that is filled at once."""
+    server = mounted("large", large_ms=60)
+    path = server.mountpoint / "large.safetensors"
+    _, _, counters = same(way, truth, server, "load_file.py", path)
+    copies = way.copies(*TORCH)
+    read_once(counters, path.name, path.stat().st_size, copies)
+    least, most = (180, 192) if way.name == "eager" else (16, 96)
+    assert least * copies <= counters["large_reads"] <= most * copies
+
+
 def test_whole_file_numpy(way, truth, mounted):
     """safetensors.numpy without torch: one map, for header and data."""
     server = mounted("eight", delay_ms=2)

@@ -82,6 +82,19 @@ static void is_for_good(enum stn_request_phase phase)
 		ck_assert_uint_eq(reads[i].most, phase == STN_REQUEST_SPLIT ? SMALL : UINT64_MAX);
 }
 
+/* Mounts are told apart by their device, as many as there is room for. */
+START_TEST(mounts)
+{
+	static struct stn_request_mount table[STN_REQUEST_MOUNTS];
+	struct stn_request *first = stn_request_of(table, 100);
+
+	for (uint64_t device = 101; device < 100 + STN_REQUEST_MOUNTS; device++)
+		ck_assert_ptr_ne(stn_request_of(table, device), first);
+	ck_assert_ptr_eq(stn_request_of(table, 100), first);
+	ck_assert_ptr_null(stn_request_of(table, 99));
+}
+END_TEST
+
 /* Small requests are twice as fast: those. */
 START_TEST(faster)
 {
@@ -262,6 +275,7 @@ Suite *unit_suite(void)
 	Suite *suite = suite_create("request");
 	TCase *tcase = unit_case(suite, "sizes", 5);
 
+	tcase_add_test(tcase, mounts);
 	tcase_add_test(tcase, faster);
 	tcase_add_test(tcase, not_faster);
 	tcase_add_test(tcase, never);
