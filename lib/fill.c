@@ -174,13 +174,13 @@ static void settle_holes(struct stn_fill *fill, const struct stn_step *step)
 			fill->error = -EIO;
 }
 
-/* True while it is found out how large requests the mount takes best: by short reads, to know soon.
- */
+/* True while it is found out how large requests the mount takes best: blocks do not grow, to know
+ * soon. */
 static bool compares(const struct stn_fill *fill)
 {
 	const struct stn_request *request = stn_fill_request(fill);
 
-	return request && stn_request_compares(request);
+	return fill->plan.threads > 1 && request && stn_request_compares(request);
 }
 
 static void settle_read(struct stn_fill *fill, const struct stn_step *step)
@@ -200,7 +200,7 @@ static void settle_read(struct stn_fill *fill, const struct stn_step *step)
 	}
 	*(direct ? &fill->direct_bytes : &fill->buffered_bytes) += step->length;
 	settle_holes(fill, step);
-	if (step->elapsed < FAST && !compares(fill))
+	if (step->elapsed < FAST && (lane->block < STN_FILL_FIRST_BLOCK || !compares(fill)))
 		lane->block = stn_min(2 * lane->block, fill->plan.block);
 	else if (step->elapsed > SLOW && lane->block > STN_FILL_FIRST_BLOCK / 4)
 		lane->block /= 2;

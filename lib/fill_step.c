@@ -100,7 +100,8 @@ static void begin_request(const struct stn_fill *fill, uint64_t length,
 	stn_lock_leave(&process->pool_lock, mask);
 }
 
-/* It has ended after elapsed nanoseconds; good: with all of its bytes. No lock held. */
+/* It has ended after elapsed nanoseconds; good: past the page cache, with all of its
+ * bytes. No lock held. */
 static void end_request(const struct stn_fill *fill, uint64_t length,
 			const struct stn_request_read *read, uint64_t elapsed, bool good)
 {
@@ -127,7 +128,7 @@ static ssize_t read_direct(struct stn_fill *fill, int fd, bool *direct, uint64_t
 	begun = stn_sys_clock(CLOCK_MONOTONIC);
 	got = stn_source_read_pieces(fd, direct, place, length, offset, read.most);
 	end_request(fill, length, &read, stn_sys_clock(CLOCK_MONOTONIC) - begun,
-		    got == (ssize_t)length);
+		    *direct && got == (ssize_t)length);
 	return got;
 }
 

@@ -218,7 +218,8 @@ void stn_lazy_handle_start(struct stn_lazy *lazy);
 
 /* Chooses the descriptor for a read of bytes at an offset in the file, and opens it if need be,
  * which may wait for the server; and the size of its requests. To be put back after the read; good:
- * that has brought all of the bytes. Take the pool lock; on a thread of the lazy crew. */
+ * that has brought all of the bytes, past the page cache. Take the pool lock; on a thread of the
+ * lazy crew. */
 void stn_lazy_handle_take(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,
 			  struct stn_lazy_use *use);
 void stn_lazy_handle_put(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes,

@@ -60,7 +60,7 @@ static ssize_t read_file(struct stn_lazy *lazy, char *block, uint64_t at, uint64
 
 	stn_lazy_handle_take(lazy, offset, bytes, &use);
 	got = stn_source_read_pieces(use.fd, &direct, block, bytes, offset, use.request.most);
-	stn_lazy_handle_put(lazy, offset, bytes, &use, got == (ssize_t)bytes);
+	stn_lazy_handle_put(lazy, offset, bytes, &use, direct && got == (ssize_t)bytes);
 	return got;
 }
 

@@ -11,6 +11,7 @@
 #define WATCHED 16u		      /* whole reads */
 #define TRIED	8u		      /* split reads that are compared with them */
 #define ENOUGH	5u		      /* of them must be better */
+#define LONGEST 64u		      /* split reads of a trial: some read hangs */
 
 /* True if a cost is so much less than another that it is no accident. */
 static bool is_cheaper(uint64_t cost, uint64_t than)
@@ -40,9 +41,13 @@ bool stn_request_compares(const struct stn_request *request)
 void stn_request_begin(struct stn_request *request, uint64_t bytes, bool parallel,
 		       struct stn_request_read *read)
 {
-	bool split = parallel &&
-		     (request->phase == STN_REQUEST_TRYING || request->phase == STN_REQUEST_SPLIT);
+	bool split;
 
+	if (request->phase == STN_REQUEST_TRYING && parallel && bytes >= LARGE &&
+	    ++request->begun > LONGEST)
+		request->phase = STN_REQUEST_WHOLE;
+	split = parallel &&
+		(request->phase == STN_REQUEST_TRYING || request->phase == STN_REQUEST_SPLIT);
 	*read = (struct stn_request_read){.most = split ? MOST : UINT64_MAX};
 	if (bytes < LARGE)
 		return;

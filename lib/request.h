@@ -30,7 +30,8 @@ struct stn_request {
 	uint32_t running;  /* large reads, until it is known what is best */
 	uint32_t whole;	   /* of them those that are not split */
 	uint32_t watched;  /* whole reads that have ended */
-	uint32_t tried;	   /* split reads that have begun and count */
+	uint32_t begun;	   /* split reads that have begun in the trial */
+	uint32_t tried;	   /* of them those that count */
 	uint32_t better;   /* of them those that were much cheaper than whole ones */
 	uint32_t worse;	   /* and those that were not */
 	/* What the cheapest whole reads took for 1 MiB, nanoseconds, the cheapest first: by
@@ -61,7 +62,8 @@ struct stn_request *stn_request_of(struct stn_request_mount mounts[STN_REQUEST_M
 void stn_request_begin(struct stn_request *request, uint64_t bytes, bool parallel,
 		       struct stn_request_read *read);
 
-/* It has ended after elapsed nanoseconds; good: it has brought all of the bytes. */
+/* It has ended after elapsed nanoseconds; good: it has brought all of the bytes, past
+ * the page cache. */
 void stn_request_end(struct stn_request *request, uint64_t bytes,
 		     const struct stn_request_read *read, uint64_t elapsed, bool good);
 

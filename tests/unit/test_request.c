@@ -202,6 +202,33 @@ static void end_all(uint64_t elapsed, uint32_t but)
 			end((next + n) % READERS, elapsed, true);
 }
 
+/* One read hangs, a whole one or a split one: the trial ends all the same. */
+START_TEST(hang)
+{
+	for (uint32_t split = 0; split < 2; split++) {
+		uint32_t count = 0, hangs;
+
+		start_trial(6 * MS);
+		while (split && !reads[(next + READERS - 1) % READERS].counts)
+			turn(6 * MS, 6 * MS);
+		hangs = (next + (split ? READERS - 1 : 0)) % READERS;
+		ck_assert_uint_eq(reads[hangs].split, split);
+		for (; request.phase == STN_REQUEST_TRYING && count < 1000; count++) {
+			uint32_t i = (hangs + 1 + count % (READERS - 1)) % READERS;
+
+			end(i, i % 2 ? 3 * MS : 6 * MS, true);
+			begin(i);
+		}
+		ck_assert_int_eq(request.phase, STN_REQUEST_WHOLE);
+		ck_assert_uint_lt(count, 100);
+		end(hangs, 1000 * MS, true);
+		end_all(3 * MS, hangs);
+		ck_assert_uint_eq(request.running, 0);
+		ck_assert_uint_eq(request.whole, 0);
+	}
+}
+END_TEST
+
 /* All reads of a moment take very long: of the whole ones, of which it is not those that count, or
  * of the split ones, which are not chosen then. */
 START_TEST(stall)
@@ -282,6 +309,7 @@ Suite *unit_suite(void)
 	tcase_add_test(tcase, slow);
 	tcase_add_test(tcase, not_yet);
 	tcase_add_test(tcase, failures);
+	tcase_add_test(tcase, hang);
 	tcase_add_test(tcase, stall);
 	tcase_add_test(tcase, quick_ones_first);
 	tcase_add_test(tcase, fewer_readers);
