@@ -178,9 +178,7 @@ static void settle_holes(struct stn_fill *fill, const struct stn_step *step)
  * soon. */
 static bool compares(const struct stn_fill *fill)
 {
-	const struct stn_request *request = stn_fill_request(fill);
-
-	return fill->plan.threads > 1 && request && stn_request_compares(request);
+	return fill->plan.threads > 1 && fill->request && stn_request_compares(fill->request);
 }
 
 static void settle_read(struct stn_fill *fill, const struct stn_step *step)
@@ -305,9 +303,25 @@ struct stn_fill *stn_fill_make(const struct stn_fill_plan *plan, uint64_t budget
 	return fill;
 }
 
+/* Finds what is known of the mount's requests. */
+static void find_request(struct stn_fill *fill)
+{
+	struct stn_process *process = stn_process_get();
+	uint64_t mask;
+
+	if (!process || !fill->plan.way.fuse)
+		return;
+	mask = stn_lock_enter(&process->pool_lock);
+	fill->request = stn_request_of(process->mounts, fill->plan.identity.device);
+	stn_lock_leave(&process->pool_lock, mask);
+}
+
 int stn_fill_run(struct stn_fill *fill, stn_job_tick *tick)
 {
-	int rc = stn_pool_run(&fill->job, fill->plan.threads, fill->plan.timeout, tick);
+	int rc;
+
+	find_request(fill);
+	rc = stn_pool_run(&fill->job, fill->plan.threads, fill->plan.timeout, tick);
 
 	return rc ? rc : fill->error;
 }

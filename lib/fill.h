@@ -16,6 +16,7 @@
 
 #include "opening.h"
 #include "pool.h"
+#include "request.h"
 #include "source.h"
 
 #define STN_FILL_HOLES 32
@@ -60,8 +61,10 @@ struct stn_fill {
 	struct stn_job job;
 	struct stn_fill_plan plan; /* constant while it runs */
 	struct stn_opening opening;
-	uint32_t running;      /* steps being run; pool lock */
-	uint32_t most_running; /* for the statistics; pool lock */
+	struct stn_request *request; /* how large requests its mount takes best; NULL off FUSE and
+				      * if there are too many mounts; pool lock */
+	uint32_t running;	     /* steps being run; pool lock */
+	uint32_t most_running;	     /* for the statistics; pool lock */
 	uint32_t lane_count;
 	bool checked;		 /* the version was checked after the last read; pool lock */
 	int error;		 /* -errno that ended it; pool lock */

@@ -79,24 +79,18 @@ static bool over_budget(struct stn_fill *fill, uint64_t length)
 	return is_short(fill, length) && wait_for_memory(fill, length);
 }
 
-struct stn_request *stn_fill_request(const struct stn_fill *fill)
-{
-	return fill->plan.way.fuse
-		       ? stn_request_of(stn_process_peek()->mounts, fill->plan.identity.device)
-		       : NULL;
-}
-
 /* A direct read begins: *read says how it is to be made. No lock held. */
 static void begin_request(const struct stn_fill *fill, uint64_t length,
 			  struct stn_request_read *read)
 {
 	struct stn_process *process = stn_process_peek();
-	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	struct stn_request *request = stn_fill_request(fill);
+	uint64_t mask;
 
 	*read = (struct stn_request_read){.most = UINT64_MAX};
-	if (request)
-		stn_request_begin(request, length, fill->plan.threads > 1, read);
+	if (!fill->request)
+		return;
+	mask = stn_lock_enter(&process->pool_lock);
+	stn_request_begin(fill->request, length, fill->plan.threads > 1, read);
 	stn_lock_leave(&process->pool_lock, mask);
 }
 
@@ -106,11 +100,12 @@ static void end_request(const struct stn_fill *fill, uint64_t length,
 			const struct stn_request_read *read, uint64_t elapsed, bool good)
 {
 	struct stn_process *process = stn_process_peek();
-	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	struct stn_request *request = stn_fill_request(fill);
+	uint64_t mask;
 
-	if (request)
-		stn_request_end(request, length, read, elapsed, good);
+	if (!fill->request)
+		return;
+	mask = stn_lock_enter(&process->pool_lock);
+	stn_request_end(fill->request, length, read, elapsed, good);
 	stn_lock_leave(&process->pool_lock, mask);
 }
 

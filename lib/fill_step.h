@@ -4,7 +4,6 @@
 #define STN_FILL_STEP_H
 
 #include "fill.h"
-#include "request.h"
 
 #define STN_FILL_FIRST_BLOCK ((uint64_t)2 << 20) /* bytes of a lane's first read on FUSE */
 
@@ -17,10 +16,6 @@ enum stn_fill_step_kind {
 
 /* Does a step and sets its result. No lock held; blocks as the file system does. */
 void stn_fill_step_run(struct stn_job *job, struct stn_step *step);
-
-/* How large requests the file's mount takes best; NULL off FUSE and if there are too many mounts.
- * Pool lock held. */
-struct stn_request *stn_fill_request(const struct stn_fill *fill);
 
 /* The size of the pieces, at most 63, that a block of this length falls into after an error. */
 uint64_t stn_fill_piece(uint64_t length);
