@@ -94,9 +94,19 @@ static bool next_step(struct stn_fill *fill, struct stn_step *step)
 	return fill->running == 0 && fill->settled == fill->plan.length && !fill->checked;
 }
 
+/* True if the kernel, whose the file is to be again, is still to find where it ends. */
+static bool lacks_end(const struct stn_fill *fill)
+{
+	return fill->error == -ESTALE && fill->plan.way.fuse && !fill->end_found;
+}
+
 /* Fills in what is to be done next. False if another thread's step must end first. */
 static bool find_step(struct stn_fill *fill, struct stn_step *step)
 {
+	if (fill->error) {
+		step->kind = STN_FILL_FIND_END;
+		return fill->running == 0 && lacks_end(fill);
+	}
 	switch (stn_opening_claim(&fill->opening, fill->job.crew, step)) {
 	case STN_OPENING_READY:
 		return next_step(fill, step);
@@ -116,7 +126,7 @@ static bool claim(struct stn_job *job, struct stn_step *step)
 {
 	struct stn_fill *fill = fill_of(job);
 
-	if (fill->error || !find_step(fill, step))
+	if (!find_step(fill, step))
 		return false;
 	fill->running++;
 	if (fill->running > fill->most_running)
@@ -219,7 +229,8 @@ static bool settle(struct stn_job *job, const struct stn_step *step)
 		fill->checked = true;
 	if (step->kind == STN_FILL_CHECK && step->result < 0)
 		fill->error = (int)step->result;
-	over = fill->running == 0 && (fill->error || fill->checked);
+	fill->end_found |= step->kind == STN_FILL_FIND_END;
+	over = fill->running == 0 && (fill->error ? !lacks_end(fill) : fill->checked);
 	if (over) {
 		leave_source(fill);
 		fill->direct_bytes -= stn_min(fill->copied_bytes, fill->direct_bytes);

@@ -325,5 +325,9 @@ void stn_fill_step_run(struct stn_job *job, struct stn_step *step)
 	case STN_FILL_CHECK:
 		run_check(fill, step);
 		break;
+	case STN_FILL_FIND_END:
+		stn_source_find_end_of(fill->plan.path, &fill->plan.identity, fill->plan.offset,
+				       fill->plan.length);
+		break;
 	}
 }

@@ -176,6 +176,12 @@ static bool cut_read(struct stn_lazy_engine *engine, struct stn_lazy *lazy, enum
 	return true;
 }
 
+/* True if more of a mapping is to be read. */
+static bool is_read_on(const struct stn_lazy *lazy)
+{
+	return lazy && !lazy->surrendered && !lazy->ends_early;
+}
+
 bool stn_lazy_has_reads(const struct stn_lazy_engine *engine)
 {
 	if (engine->running - engine->stuck >= stn_config.threads)
@@ -183,7 +189,7 @@ bool stn_lazy_has_reads(const struct stn_lazy_engine *engine)
 	for (uint32_t i = 0; i < STN_LAZIES; i++) {
 		const struct stn_lazy *lazy = engine->lazies[i];
 
-		if (lazy && !lazy->surrendered &&
+		if (is_read_on(lazy) &&
 		    ((lazy->counts[STN_UNIT_QUEUED] && may_read(lazy, 0, STN_UNIT_QUEUED)) ||
 		     (lazy->counts[STN_UNIT_WANTED] &&
 		      may_read(lazy, STN_LAZY_BLOCK, STN_UNIT_WANTED))))
@@ -203,7 +209,7 @@ bool stn_lazy_claim_read(struct stn_lazy_engine *engine, struct stn_step *step)
 			uint32_t at = (engine->turn + i) % STN_LAZIES;
 			struct stn_lazy *lazy = engine->lazies[at];
 
-			if (!lazy || lazy->surrendered || !lazy->counts[states[s]])
+			if (!is_read_on(lazy) || !lazy->counts[states[s]])
 				continue;
 			if (!cut_read(engine, lazy, states[s], step))
 				continue;

@@ -11,6 +11,7 @@
 #include "prefetch.h"
 #include "region.h"
 #include "source.h"
+#include "survey.h"
 #include "sys.h"
 #include "tensors.h"
 
@@ -289,6 +290,7 @@ static bool delivered_too_often(const struct stn_lazy *lazy, uint64_t bytes)
 static int read_piece(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		      const struct stn_lazy_piece *piece)
 {
+	const struct stn_identity *identity = &lazy->plan.record.identity;
 	uint64_t bytes = stn_lazy_bytes(lazy, piece->first, piece->count), borrowed;
 	bool counted = !is_header(lazy, piece, bytes);
 	ssize_t got;
@@ -304,17 +306,63 @@ static int read_piece(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		atomic_fetch_sub(&lazy->plan.model->delivered, borrowed);
 	if (got < 0)
 		return got == -ESTALE ? -ESTALE : -EIO;
-	return got == (ssize_t)bytes &&
-			       stn_source_unchanged(lazy->file, &lazy->plan.record.identity)
+	/* Where a server delivers less than the size that it has reported, the kernel may fill up
+	 * with zeros, and corrects the size. */
+	return got == (ssize_t)bytes && stn_source_seems_unchanged(lazy->file, identity) &&
+			       stn_source_unchanged(lazy->file, identity)
 		       ? 0
 		       : -ESTALE;
 }
 
 static enum stn_decision reason(int error)
 {
-	return error == -ENOMEM	  ? STN_ABANDONED_MEMORY
-	       : error == -EDQUOT ? STN_DECLINED_REREAD
-				  : STN_ABANDONED_CHANGED;
+	return error == -ENOMEM ? STN_ABANDONED_MEMORY : STN_DECLINED_REREAD;
+}
+
+/* The threads that read or place for a mapping. No lock held. */
+static uint32_t count_running(const struct stn_lazy *lazy)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	uint32_t running = lazy->running;
+
+	stn_lock_leave(&process->pool_lock, mask);
+	return running;
+}
+
+/* Has the kernel find where a file on FUSE ends, as soon as nothing else is read of the mapping, or
+ * after two seconds: a read may hang. */
+static void find_end(const struct stn_lazy *lazy)
+{
+	const uint64_t pause = 500000;
+	char path[sizeof(lazy->plan.descriptor)];
+	uint64_t from = 0;
+
+	for (int i = 0; i < 4000 && count_running(lazy) > 1; i++)
+		stn_sys_sleep(pause);
+	while (from < lazy->units && lazy->unit[from] > STN_UNIT_AWAITED)
+		from++;
+	from *= STN_AHEAD_UNIT;
+	if (from < lazy->plan.length && !stn_survey_descriptor(lazy->file, path, sizeof(path)))
+		stn_source_find_end_of(path, &lazy->plan.record.identity, lazy->plan.offset + from,
+				       lazy->plan.length - from);
+}
+
+/* A read has shown that the file is another now, or ends before its size. The first thread gives
+ * the mapping up, and what others have read with it. */
+static void end_early(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
+{
+	struct stn_process *process = stn_process_peek();
+	uint64_t mask = stn_lock_enter(&process->pool_lock);
+	bool first = !lazy->ends_early;
+
+	lazy->ends_early = true;
+	stn_lock_leave(&process->pool_lock, mask);
+	if (!first)
+		return;
+	if (lazy->plan.record.file_system == STN_FS_FUSE)
+		find_end(lazy);
+	stn_lazy_surrender(engine, lazy, STN_ABANDONED_CHANGED);
 }
 
 void stn_lazy_run_read(struct stn_lazy_engine *engine, struct stn_step *step)
@@ -339,6 +387,8 @@ void stn_lazy_run_read(struct stn_lazy_engine *engine, struct stn_step *step)
 	stn_lock_leave(&process->pool_lock, mask);
 	if (rc == -EIO)
 		read_units(engine, lazy, &piece);
+	else if (rc == -ESTALE)
+		end_early(engine, lazy);
 	else
 		stn_lazy_surrender(engine, lazy, reason(rc));
 }

@@ -89,30 +89,6 @@ uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offs
 	return had;
 }
 
-/*
- * For a server that delivers less than it has reported. Of several reads in flight behind the end
- * the kernel may believe the wrong one, and keep zeros: so it is made to forget the pages, and to
- * find the end with one page in flight at a time.
- */
-static void find_end(const struct stn_range *range, uint64_t done)
-{
-	const int fadv_dontneed = 4;
-	uint64_t page = stn_page_size(), low = stn_round_down(range->offset + done, page);
-	uint64_t high = range->offset + range->length;
-	char byte;
-
-	stn_sys_fadvise(range->fd, low, high - low, fadv_dontneed);
-	while (high - low > page) {
-		uint64_t middle = low + stn_round_up((high - low) / 2, page);
-
-		if (stn_sys_pread(range->fd, &byte, 1, middle) > 0)
-			low = middle;
-		else
-			high = middle;
-	}
-	stn_sys_pread(range->fd, &byte, 1, low);
-}
-
 /* Has the kernel read on where we could not. Bytes in all, or -errno if there are none. */
 static int64_t read_by_kernel(struct stn_range *range, uint64_t done)
 {
@@ -121,7 +97,7 @@ static int64_t read_by_kernel(struct stn_range *range, uint64_t done)
 	if (!stn_source_is_file(range->fd, &range->identity))
 		return done ? (int64_t)done : -EBADF;
 	if (range->failure == -ESTALE && range->fuse)
-		find_end(range, done);
+		stn_source_find_end(range->fd, range->offset + done, range->length - done);
 	while (done < range->length) {
 		ssize_t got = stn_sys_pread(range->fd, range->memory + done, range->length - done,
 					    range->offset + done);

@@ -323,9 +323,38 @@ ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t o
 
 void stn_source_drop_cache(int fd, uint64_t offset, uint64_t length)
 {
-	const int dontneed = 4;
+	stn_sys_fadvise(fd, offset, length, FADV_DONTNEED);
+}
 
-	stn_sys_fadvise(fd, offset, length, dontneed);
+void stn_source_find_end(int fd, uint64_t offset, uint64_t length)
+{
+	uint64_t page = stn_page_size(), low = stn_round_down(offset, page);
+	uint64_t high = offset + length;
+	char byte;
+
+	stn_source_drop_cache(fd, low, high - low);
+	while (high - low > page) {
+		uint64_t middle = low + stn_round_up((high - low) / 2, page);
+
+		if (stn_sys_pread(fd, &byte, 1, middle) > 0)
+			low = middle;
+		else
+			high = middle;
+	}
+	stn_sys_pread(fd, &byte, 1, low);
+}
+
+void stn_source_find_end_of(const char *path, const struct stn_identity *identity, uint64_t offset,
+			    uint64_t length)
+{
+	int fd = stn_sys_open(path, OPEN_FLAGS);
+
+	if (fd < 0)
+		return;
+	stn_sys_fadvise(fd, 0, 0, FADV_RANDOM);
+	if (stn_source_is_file(fd, identity))
+		stn_source_find_end(fd, offset, length);
+	stn_sys_close(fd);
 }
 
 void stn_source_close(const struct stn_source *source)

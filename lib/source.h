@@ -121,6 +121,19 @@ ssize_t stn_source_read_buffered(int fd, void *memory, size_t length, uint64_t o
 /* Drops the page cache of a range of the file, whoever has brought it in. */
 void stn_source_drop_cache(int fd, uint64_t offset, uint64_t length);
 
+/*
+ * For a server that delivers less than it has reported, of a range where that has been seen. What a
+ * direct read of FUSE lacks the kernel looks for through the page cache, and of several reads in
+ * flight behind the end it may believe the wrong one, and keep zeros (generic_file_read_iter,
+ * fuse_read_update_size). So it is made to forget the pages, and to find the end with one page in
+ * flight at a time; fd: buffered. Blocks as the file system does.
+ */
+void stn_source_find_end(int fd, uint64_t offset, uint64_t length);
+
+/* The same by the program's descriptor behind path, opened anew, if it still is this file. */
+void stn_source_find_end_of(const char *path, const struct stn_identity *identity, uint64_t offset,
+			    uint64_t length);
+
 /* Closes all that is open of a record, in the table of the calling thread. May wait for the server.
  */
 void stn_source_close(const struct stn_source *source);

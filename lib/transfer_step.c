@@ -293,7 +293,6 @@ static ssize_t read_block(struct stn_transfer *transfer, const struct piece *pie
 static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 {
 	const struct piece piece = {step->offset, step->length, step->lane};
-	const int fadv_dontneed = 4;
 	int fd = transfer->opening.source->fds[stn_transfer_descriptor(transfer, step->lane)];
 	ssize_t error;
 
@@ -307,7 +306,7 @@ static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 	}
 	step->detail = (uint64_t)-error;
 	if (transfer->plan.drop_cache)
-		stn_sys_fadvise(fd, transfer->plan.offset + piece.at, piece.length, fadv_dontneed);
+		stn_source_drop_cache(fd, transfer->plan.offset + piece.at, piece.length);
 }
 
 /*
