@@ -194,6 +194,23 @@ def test_server_hangs_for_good(tmp_path):
     assert "abandoned" in result.log
 
 
+@pytest.mark.parametrize("fill", ["eager", "lazy"])
+def test_short_file_of_a_server_that_hangs(fill, tmp_path):
+    """The server delivers less than it reported, and does not answer reads behind that, where the
+    end is looked for as long as the kernel asks for the size again: it is waited for no longer than
+    the time limit."""
+    need.library()
+    log = tmp_path / "log"
+    env = {"STSHIM_TIMEOUT": "2s", "STSHIM_LOG_FILE": log, "STSHIM_FILL": fill}
+    command = [need.program("load"), "-P", "-o", tmp_path / "dump"]
+    faults = [f"short:{BIG}:{AT}", f"hang:{BIG}:{AT + 2 * MIB}:{16 * MIB}"]
+    with mounted(fault=faults, attr_timeout=0) as server, released(server, log, "abandoned"):
+        result = ended(run([*command, server.mountpoint / BIG], env=env, timeout=30))
+    assert 2 <= result.seconds < 8
+    assert outcomes(result.stdout)[0] >= pages(0, AT)
+    assert (tmp_path / "dump").read_bytes()[:AT] == (files() / BIG).read_bytes()[:AT]
+
+
 def test_slow_server_is_not_taken_for_a_dead_one():
     """A fill that takes longer than the limit but makes progress is not abandoned."""
     with mounted(bandwidth=12 * MIB, delay_ms=20) as server:
