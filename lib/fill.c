@@ -97,7 +97,7 @@ static bool next_step(struct stn_fill *fill, struct stn_step *step)
 /* True if the kernel, whose the file is to be again, is still to find where it ends. */
 static bool lacks_end(const struct stn_fill *fill)
 {
-	return fill->error == -ESTALE && fill->plan.way.fuse && !fill->end_found;
+	return fill->shorter && fill->plan.way.fuse && !fill->end_found;
 }
 
 /* Fills in what is to be done next. False if another thread's step must end first. */
@@ -204,6 +204,7 @@ static void settle_read(struct stn_fill *fill, const struct stn_step *step)
 		/* The file system's own words must not be taken for ours (see stn_fill_run). */
 		fill->error = step->result == -ENOMEM || step->result == -ESTALE ? (int)step->result
 										 : -EIO;
+		fill->shorter |= step->result == -ESTALE;
 		return;
 	}
 	*(direct ? &fill->direct_bytes : &fill->buffered_bytes) += step->length;

@@ -68,7 +68,8 @@ struct stn_fill {
 	uint32_t lane_count;
 	bool checked;		 /* the version was checked after the last read; pool lock */
 	int error;		 /* -errno that ended it; pool lock */
-	bool end_found;		 /* by the kernel, after -ESTALE; pool lock */
+	bool shorter;		 /* the file ends before its size; pool lock */
+	bool end_found;		 /* by the kernel, after that; pool lock */
 	uint64_t settled;	 /* bytes read or given up; pool lock */
 	uint64_t direct_bytes;	 /* pool lock */
 	uint64_t buffered_bytes; /* pool lock */

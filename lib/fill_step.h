@@ -12,7 +12,7 @@ enum stn_fill_step_kind {
 	STN_FILL_OPEN_COPY = STN_OPENING_KINDS, /* opens what cached blocks are copied through */
 	STN_FILL_READ,	   /* reads a block; detail: bit i, piece i of it could not be read */
 	STN_FILL_CHECK,	   /* checks that the file is still the same version */
-	STN_FILL_FIND_END, /* if not, and on FUSE: has the kernel find the end anew */
+	STN_FILL_FIND_END, /* if it is shorter, and on FUSE: has the kernel find the end anew */
 };
 
 /* Does a step and sets its result. No lock held; blocks as the file system does. */

@@ -179,7 +179,7 @@ static bool cut_read(struct stn_lazy_engine *engine, struct stn_lazy *lazy, enum
 /* True if more of a mapping is to be read. */
 static bool is_read_on(const struct stn_lazy *lazy)
 {
-	return lazy && !lazy->surrendered && !lazy->ends_early;
+	return lazy && !lazy->surrendered && !lazy->changed;
 }
 
 bool stn_lazy_has_reads(const struct stn_lazy_engine *engine)

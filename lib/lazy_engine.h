@@ -89,7 +89,8 @@ struct stn_lazy {
 	bool moves;	       /* UFFDIO_MOVE may do */
 	bool user_only;	       /* system calls that touch a hole fail */
 	bool surrendered;      /* no more reading */
-	bool ends_early;       /* nor here: it is shorter than its size says, or another file */
+	bool changed;	       /* nor here: it is another file now, or shorter than its size */
+	bool shorter;	       /* a read has met its end before that; atomic */
 	bool surrendering;     /* a thread gives its holes to the file */
 	bool published;	       /* it is in the registry, or has been; till then nobody sees it */
 	bool plain;	       /* it has no holes, and no descriptor; reads may still run */

@@ -306,6 +306,8 @@ static int read_piece(struct stn_lazy_engine *engine, struct stn_lazy *lazy,
 		atomic_fetch_sub(&lazy->plan.model->delivered, borrowed);
 	if (got < 0)
 		return got == -ESTALE ? -ESTALE : -EIO;
+	if (got < (ssize_t)bytes)
+		__atomic_store_n(&lazy->shorter, true, __ATOMIC_RELAXED);
 	/* Where a server delivers less than the size that it has reported, the kernel may fill up
 	 * with zeros, and corrects the size. */
 	return got == (ssize_t)bytes && stn_source_seems_unchanged(lazy->file, identity) &&
@@ -330,16 +332,20 @@ static uint32_t count_running(const struct stn_lazy *lazy)
 	return running;
 }
 
-/* Has the kernel find where a file on FUSE ends, as soon as nothing else is read of the mapping, or
- * after two seconds: a read may hang. */
+/* If a file on FUSE is shorter than its size has the kernel find where it ends, as soon as nothing
+ * else is read of the mapping, or after two seconds: a read may hang. */
 static void find_end(const struct stn_lazy *lazy)
 {
 	const uint64_t pause = 500000;
 	char path[sizeof(lazy->plan.descriptor)];
 	uint64_t from = 0;
 
+	if (lazy->plan.record.file_system != STN_FS_FUSE)
+		return;
 	for (int i = 0; i < 4000 && count_running(lazy) > 1; i++)
 		stn_sys_sleep(pause);
+	if (!__atomic_load_n(&lazy->shorter, __ATOMIC_RELAXED))
+		return;
 	while (from < lazy->units && lazy->unit[from] > STN_UNIT_AWAITED)
 		from++;
 	from *= STN_AHEAD_UNIT;
@@ -348,20 +354,19 @@ static void find_end(const struct stn_lazy *lazy)
 				       lazy->plan.length - from);
 }
 
-/* A read has shown that the file is another now, or ends before its size. The first thread gives
- * the mapping up, and what others have read with it. */
-static void end_early(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
+/* A read has shown that the file is another now, or shorter. The first thread gives the mapping up,
+ * and what others have read with it. */
+static void end_changed(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 {
 	struct stn_process *process = stn_process_peek();
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	bool first = !lazy->ends_early;
+	bool first = !lazy->changed;
 
-	lazy->ends_early = true;
+	lazy->changed = true;
 	stn_lock_leave(&process->pool_lock, mask);
 	if (!first)
 		return;
-	if (lazy->plan.record.file_system == STN_FS_FUSE)
-		find_end(lazy);
+	find_end(lazy);
 	stn_lazy_surrender(engine, lazy, STN_ABANDONED_CHANGED);
 }
 
@@ -388,7 +393,7 @@ void stn_lazy_run_read(struct stn_lazy_engine *engine, struct stn_step *step)
 	if (rc == -EIO)
 		read_units(engine, lazy, &piece);
 	else if (rc == -ESTALE)
-		end_early(engine, lazy);
+		end_changed(engine, lazy);
 	else
 		stn_lazy_surrender(engine, lazy, reason(rc));
 }

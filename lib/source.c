@@ -342,6 +342,8 @@ void stn_source_find_end(int fd, uint64_t offset, uint64_t length)
 			high = middle;
 	}
 	stn_sys_pread(fd, &byte, 1, low);
+	/* If somebody writes to it now, what was read to find the end may be old. */
+	stn_source_drop_cache(fd, offset, length);
 }
 
 void stn_source_find_end_of(const char *path, const struct stn_identity *identity, uint64_t offset,
