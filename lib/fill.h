@@ -23,10 +23,10 @@
 
 /* What to read, where to, and how. */
 struct stn_fill_plan {
-	char path[96];		       /* the program's descriptor below /proc, to be opened anew */
-	struct stn_identity identity;  /* the file version that it must be */
-	const struct stn_model *model; /* whose it is, for what was read in advance; or NULL */
-	uint64_t called;	       /* clock of the program's call, for the same */
+	char path[96];		      /* the program's descriptor below /proc, to be opened anew */
+	struct stn_identity identity; /* the file version that it must be */
+	struct stn_model *model;      /* whose it is, for what was read in advance; or NULL */
+	uint64_t called;	      /* clock of the program's call, for the same */
 	char *memory;	     /* page-aligned, writable; room for length rounded up to a page */
 	char *keeper;	     /* a mapping of the same bytes of the file, or NULL */
 	uint64_t offset;     /* in the file; a page multiple */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "budget.h"
+#include "ending.h"
 #include "page.h"
 #include "prefetch.h"
 #include "process.h"
@@ -109,6 +110,16 @@ static void end_request(const struct stn_fill *fill, uint64_t length,
 	stn_lock_leave(&process->pool_lock, mask);
 }
 
+/* False if the file ends before what a direct read has returned of it. */
+static bool is_there(const struct stn_fill *fill, int fd, const char *place, uint64_t offset,
+		     uint64_t length)
+{
+	const struct stn_fill_plan *plan = &fill->plan;
+	struct stn_ending ending = {fd, plan->model, plan->identity.size, place, length, offset};
+
+	return !plan->way.fuse || stn_ending_is_there(&ending);
+}
+
 /* Reads one range past the page cache, by requests as large as the mount takes best. Bytes or
  * -errno. */
 static ssize_t read_direct(struct stn_fill *fill, int fd, bool *direct, uint64_t offset,
@@ -124,6 +135,8 @@ static ssize_t read_direct(struct stn_fill *fill, int fd, bool *direct, uint64_t
 	got = stn_source_read_pieces(fd, direct, place, length, offset, read.most);
 	end_request(fill, length, &read, stn_sys_clock(CLOCK_MONOTONIC) - begun,
 		    *direct && got == (ssize_t)length);
+	if (*direct && got == (ssize_t)length && !is_there(fill, fd, place, offset, length))
+		got--;
 	return got;
 }
 

@@ -7,6 +7,7 @@
 
 #include "budget.h"
 #include "config.h"
+#include "ending.h"
 #include "fs.h"
 #include "prefetch.h"
 #include "region.h"
@@ -50,6 +51,17 @@ static bool over_budget(struct stn_lazy_engine *engine, uint64_t bytes)
 	return left < bytes;
 }
 
+/* False if the file ends before what has been read of it. */
+static bool is_there(const struct stn_lazy *lazy, const char *block, uint64_t offset,
+		     uint64_t bytes)
+{
+	struct stn_ending ending = {
+		lazy->file, lazy->plan.model, lazy->plan.record.identity.size, block, bytes, offset,
+	};
+
+	return lazy->plan.record.file_system != STN_FS_FUSE || stn_ending_is_there(&ending);
+}
+
 /* Reads a range of the file into block, to whole pages, by so many bytes at a time as its mount
  * takes best. Bytes or -errno. */
 static ssize_t read_file(struct stn_lazy *lazy, char *block, uint64_t at, uint64_t bytes)
@@ -62,7 +74,7 @@ static ssize_t read_file(struct stn_lazy *lazy, char *block, uint64_t at, uint64
 	stn_lazy_handle_take(lazy, offset, bytes, &use);
 	got = stn_source_read_pieces(use.fd, &direct, block, bytes, offset, use.request.most);
 	stn_lazy_handle_put(lazy, offset, bytes, &use, direct && got == (ssize_t)bytes);
-	return got;
+	return got == (ssize_t)bytes && !is_there(lazy, block, offset, bytes) ? got - 1 : got;
 }
 
 /* How much of a range has the keeper where it was mapped: what has been cut or given back has not.
@@ -360,7 +372,7 @@ static void end_changed(struct stn_lazy_engine *engine, struct stn_lazy *lazy)
 {
 	struct stn_process *process = stn_process_peek();
 	uint64_t mask = stn_lock_enter(&process->pool_lock);
-	bool first = !lazy->changed;
+	bool first = !lazy->changed && !lazy->surrendered;
 
 	lazy->changed = true;
 	stn_lock_leave(&process->pool_lock, mask);

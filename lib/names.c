@@ -210,6 +210,7 @@ void stn_model_version(struct stn_model *model, const struct stn_identity *ident
 	if (atomic_exchange(&model->version, digest) != digest) {
 		atomic_store(&model->delivered, 0);
 		atomic_store(&model->little_used, false);
+		atomic_store(&model->whole, false);
 		atomic_store(&model->header, 0);
 		memset(&model->reads, 0, sizeof(model->reads));
 	}

@@ -6,6 +6,7 @@
 
 #include "config.h"
 #include "crew.h"
+#include "ending.h"
 #include "page.h"
 #include "pool.h"
 #include "process.h"
@@ -86,11 +87,23 @@ static bool identify(struct fetch *fetch)
 	       stn_identity_is_settled(&fetch->identity);
 }
 
+/* Reads the file past the page cache; true if all of it is there. */
+static bool read_whole(int fd, const struct fetch *fetch)
+{
+	uint64_t size = fetch->identity.size;
+	char *memory = fetch->item->memory;
+	struct stn_ending ending = {fd, NULL, size, memory, size, 0};
+	bool direct = true;
+	ssize_t got =
+		stn_source_read(fd, &direct, memory, stn_round_up(size, stn_page_size()), size, 0);
+
+	return direct && got == (ssize_t)size && (!fetch->fuse || stn_ending_is_there(&ending));
+}
+
 static void run_fetch(struct stn_call *call)
 {
 	struct fetch *fetch = (struct fetch *)(void *)call;
 	const struct stn_source_way way = {.direct = true, .fuse = fetch->fuse};
-	uint64_t size;
 	bool direct;
 	int fd;
 
@@ -99,11 +112,7 @@ static void run_fetch(struct stn_call *call)
 	fd = stn_source_open(fetch->path, &fetch->identity, &way, &direct);
 	if (fd < 0)
 		return;
-	size = fetch->identity.size;
-	fetch->read =
-		stn_source_read(fd, &direct, fetch->item->memory,
-				stn_round_up(size, stn_page_size()), size, 0) == (ssize_t)size &&
-		direct && stn_source_unchanged(fd, &fetch->identity);
+	fetch->read = direct && read_whole(fd, fetch) && stn_source_unchanged(fd, &fetch->identity);
 	stn_sys_close(fd);
 }
 

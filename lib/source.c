@@ -328,11 +328,11 @@ void stn_source_drop_cache(int fd, uint64_t offset, uint64_t length)
 
 void stn_source_find_end(int fd, uint64_t offset, uint64_t length)
 {
-	uint64_t page = stn_page_size(), low = stn_round_down(offset, page);
+	uint64_t page = stn_page_size(), from = stn_round_down(offset, page), low = from;
 	uint64_t high = offset + length;
 	char byte;
 
-	stn_source_drop_cache(fd, low, high - low);
+	stn_source_drop_cache(fd, from, high - from);
 	while (high - low > page) {
 		uint64_t middle = low + stn_round_up((high - low) / 2, page);
 
@@ -343,7 +343,7 @@ void stn_source_find_end(int fd, uint64_t offset, uint64_t length)
 	}
 	stn_sys_pread(fd, &byte, 1, low);
 	/* If somebody writes to it now, what was read to find the end may be old. */
-	stn_source_drop_cache(fd, offset, length);
+	stn_source_drop_cache(fd, from, offset + length - from);
 }
 
 void stn_source_find_end_of(const char *path, const struct stn_identity *identity, uint64_t offset,

@@ -104,6 +104,18 @@ def test_short_file(fill, tmp_path):
     assert BIG in result.log
 
 
+@pytest.mark.parametrize("fill", ["eager", "lazy"])
+def test_last_page_is_missing(fill, tmp_path):
+    """The same where only one read meets the end, and others have the kernel ask for the size
+    meanwhile, so that it does not believe the short answer."""
+    need.library()
+    end = (PAGES - 2) * 4096
+    for _ in range(8):
+        with mounted(fault=f"short:{BIG}:{end}", attr_timeout=0) as server:
+            _, lost = load_pages(server, tmp_path, fill=fill)
+        assert lost == pages(end, BIG_SIZE)
+
+
 def test_file_shrinks_during_the_fill(tmp_path):
     """Pages that are gone are SIGBUS; what can be read is right, never zeros."""
     need.library()
