@@ -29,6 +29,7 @@ static void plan_transfer(const struct stn_range *range, struct stn_transfer_pla
 {
 	*plan = (struct stn_transfer_plan){
 		.identity = range->identity,
+		.model = range->model,
 		.block = stn_config.block,
 		.timeout = stn_config.timeout,
 		.threads = (unsigned)stn_config.threads,
@@ -64,6 +65,7 @@ uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offs
 	uint64_t had;
 
 	*lost = false;
+	range->end = UINT64_MAX;
 	*error = range->path[0]
 			 ? 0
 			 : stn_survey_descriptor(range->fd, range->path, sizeof(range->path));
@@ -82,6 +84,7 @@ uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offs
 	be_patient(range);
 	had = stn_transfer_run(transfer, error);
 	*lost = owned && transfer->job.abandoned;
+	range->end = transfer->end;
 	range->direct_bytes += transfer->direct_bytes;
 	range->buffered_bytes += transfer->buffered_bytes;
 	range->threads = (unsigned)stn_max(range->threads, transfer->most_running);
@@ -89,26 +92,33 @@ uint64_t stn_range_transfer(struct stn_range *range, char *memory, uint64_t offs
 	return had;
 }
 
+/* How much of the range the kernel may be asked for. Of a file on FUSE that ends before its size it
+ * can show zeros behind its end, if that is not known, or found by the kernel itself. */
+static uint64_t length_to_end(const struct stn_range *range, uint64_t done)
+{
+	if (range->failure != -ESTALE || !range->fuse)
+		return range->length;
+	if (range->end < range->offset + range->length)
+		return stn_max(range->end, range->offset + done) - range->offset;
+	stn_source_find_end(range->fd, range->offset + done, range->length - done);
+	return range->length;
+}
+
 /* Has the kernel read on where we could not. Bytes in all, or -errno if there are none. */
 static int64_t read_by_kernel(struct stn_range *range, uint64_t done)
 {
+	uint64_t length;
+	ssize_t got;
+
 	be_patient(range);
 	/* Another thread may have closed the descriptor, and its number be another file's. */
 	if (!stn_source_is_file(range->fd, &range->identity))
 		return done ? (int64_t)done : -EBADF;
-	if (range->failure == -ESTALE && range->fuse)
-		stn_source_find_end(range->fd, range->offset + done, range->length - done);
-	while (done < range->length) {
-		ssize_t got = stn_sys_pread(range->fd, range->memory + done, range->length - done,
-					    range->offset + done);
-
-		if (got < 0 && !done)
-			return got;
-		if (got <= 0)
-			break;
-		done += (uint64_t)got;
-	}
-	return (int64_t)done;
+	length = length_to_end(range, done);
+	got = stn_sys_pread(range->fd, range->memory + done, length - done, range->offset + done);
+	if (got < 0)
+		return done ? (int64_t)done : got;
+	return (int64_t)(done + (uint64_t)got);
 }
 
 /* Reads straight to the program's memory what follows the bytes that are done. */

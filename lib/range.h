@@ -15,6 +15,7 @@ struct stn_range {
 	struct stn_process *process;  /* of the caller */
 	int fd;			      /* the program's */
 	struct stn_identity identity; /* of the file, as the descriptor showed it for this call */
+	struct stn_model *model;      /* what is known of the file; may be NULL */
 	bool fuse;		      /* a FUSE file system */
 	bool unified;		      /* CPU and GPU share memory */
 	char *memory;		      /* the program's; may be bad */
@@ -27,6 +28,7 @@ struct stn_range {
 	unsigned threads;		       /* out: most that read at once */
 	uint64_t waiting;		       /* out: clock when the first wait began, 0 = none */
 	bool broken;			       /* out: there was an I/O error */
+	uint64_t end;			       /* where the file ends; UINT64_MAX: not known */
 	int failure;			       /* out: -errno for which the kernel had to go on */
 };
 

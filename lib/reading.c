@@ -87,6 +87,7 @@ static bool look_at_file(struct reading *reading)
 	    stn_sys_statx(fd, STATX_BASIC_STATS, &st) < 0)
 		return false;
 	stn_identity_from(&st, &reading->range.identity);
+	reading->range.model = reading->model;
 	stn_model_version(reading->model, &reading->range.identity);
 	facts->model = true;
 	facts->regular = (st.stx_mode & type) == regular;

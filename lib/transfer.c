@@ -74,6 +74,20 @@ static struct stn_transfer_lane *pick_lane(struct stn_transfer *transfer)
 	return empty;
 }
 
+/* True if it is still to be found out where a file ends that is shorter than its size. */
+static bool lacks_end(const struct stn_transfer *transfer)
+{
+	return !transfer->plan.owned && !transfer->end_sought &&
+	       __atomic_load_n(&transfer->doubtful, __ATOMIC_RELAXED);
+}
+
+/* After all reads. */
+static bool claim_end(const struct stn_transfer *transfer, struct stn_step *step)
+{
+	step->kind = STN_TRANSFER_FIND_END;
+	return transfer->running == 0 && lacks_end(transfer);
+}
+
 static bool claim_read(struct stn_transfer *transfer, struct stn_step *step)
 {
 	struct stn_process *process = stn_process_peek();
@@ -94,7 +108,7 @@ static bool claim_read(struct stn_transfer *transfer, struct stn_step *step)
 		return false;
 	lane = pick_lane(transfer);
 	if (!lane)
-		return false;
+		return claim_end(transfer, step);
 	step->kind = STN_TRANSFER_READ;
 	step->lane = (uint32_t)(lane - transfer->lanes);
 	step->offset = lane->cursor;
@@ -162,7 +176,7 @@ static void settle_read(struct stn_transfer *transfer, const struct stn_step *st
 /* True if nothing is being read and nothing is left that should be. */
 static bool is_over(const struct stn_transfer *transfer)
 {
-	if (transfer->running)
+	if (transfer->running || lacks_end(transfer))
 		return false;
 	for (uint32_t i = 0; i < transfer->lane_count; i++)
 		if (left_in(transfer, &transfer->lanes[i]))
@@ -180,6 +194,12 @@ static void settle_check(struct stn_transfer *transfer, const struct stn_step *s
 	transfer->lanes[0].end = transfer->plan.length;
 }
 
+static void settle_end(struct stn_transfer *transfer, const struct stn_step *step)
+{
+	transfer->end_sought = true;
+	transfer->end = (uint64_t)step->result;
+}
+
 static void take_result(struct stn_transfer *transfer, const struct stn_step *step)
 {
 	transfer->running--;
@@ -187,6 +207,8 @@ static void take_result(struct stn_transfer *transfer, const struct stn_step *st
 		settle_read(transfer, step);
 	else if (step->kind == STN_TRANSFER_CHECK)
 		settle_check(transfer, step);
+	else if (step->kind == STN_TRANSFER_FIND_END)
+		settle_end(transfer, step);
 	else if (step->kind != NOTHING)
 		stn_opening_settle(&transfer->opening, step);
 }
@@ -291,6 +313,7 @@ struct stn_transfer *stn_transfer_make(const struct stn_transfer_plan *plan)
 	if (!transfer)
 		return NULL;
 	transfer->plan = *plan;
+	transfer->end = UINT64_MAX;
 	transfer->edges = (char *)transfer + header;
 	transfer->job.reads = true;
 	cut_lanes(transfer);

@@ -30,6 +30,7 @@
 struct stn_transfer_plan {
 	char path[96];		      /* the program's descriptor below /proc */
 	struct stn_identity identity; /* the file version that it must be */
+	struct stn_model *model;      /* what is known of the file; may be NULL */
 	char *memory;
 	uint64_t offset, length;   /* in the file, bytes; all before its end */
 	bool owned;		   /* memory is a mapping of ours of length rounded up to pages */
@@ -61,6 +62,8 @@ struct stn_transfer {
 	uint64_t stop;		 /* the first position that cannot be had; pool lock */
 	int error;		 /* why, 0 = the end of the file; pool lock */
 	bool doubtful;		 /* the file ended sooner than it should, on FUSE; atomic */
+	bool end_sought;	 /* and where it does has been looked for; pool lock */
+	uint64_t end;		 /* that, in the file; UINT64_MAX: not known; pool lock */
 	uint64_t direct_bytes;	 /* pool lock */
 	uint64_t buffered_bytes; /* pool lock */
 	bool unchecked;		 /* the memory must be looked at first; pool lock */
@@ -85,7 +88,8 @@ struct stn_transfer *stn_transfer_make(const struct stn_transfer_plan *plan);
  * or the end of the file), -EIO or -EFAULT (what the kernel would say of the next byte), or
  * another, for which the kernel should be asked itself: those of stn_pool_run, -ESTALE, -ENOENT...
  * After -ESTALE on FUSE nothing is had: where a server delivers less than it has reported, and
- * several read at once, the kernel can take zeros for bytes of the file.
+ * several read at once, the kernel can take zeros for bytes of the file. The transfer's end says
+ * how much the kernel may be asked for then.
  */
 uint64_t stn_transfer_run(struct stn_transfer *transfer, int *error);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "ending.h"
 #include "maps.h"
 #include "page.h"
 #include "process.h"
@@ -290,6 +291,22 @@ static ssize_t read_block(struct stn_transfer *transfer, const struct piece *pie
 	return got < 0 ? 0 : got;
 }
 
+/* False if the file ends before what has been read of it. Blocks as stn_ending_is_there. */
+static bool is_there(const struct stn_transfer *transfer, int fd, const struct piece *piece)
+{
+	const struct stn_transfer_plan *plan = &transfer->plan;
+	char last[512];
+	uint64_t end = plan->offset + piece->at + piece->length;
+	uint64_t bytes = stn_min(stn_min(sizeof(last), piece->length), (end - 1) % 512 + 1);
+	struct stn_ending ending = {fd, plan->model, plan->identity.size, last, bytes, end - bytes};
+
+	return !plan->way.fuse ||
+	       stn_sys_copy(stn_process_peek()->owner, last,
+			    plan->memory + piece->at + piece->length - bytes,
+			    bytes) != (ssize_t)bytes ||
+	       stn_ending_is_there(&ending);
+}
+
 static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 {
 	const struct piece piece = {step->offset, step->length, step->lane};
@@ -297,6 +314,8 @@ static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 	ssize_t error;
 
 	step->result = read_block(transfer, &piece, &error);
+	if (step->result == (int64_t)piece.length && !is_there(transfer, fd, &piece))
+		note_end(transfer);
 	/* Where a server delivers less than the size that it has reported, the kernel fills up with
 	 * zeros and corrects the size. */
 	if (!stn_source_seems_unchanged(fd, &transfer->plan.identity)) {
@@ -307,6 +326,15 @@ static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 	step->detail = (uint64_t)-error;
 	if (transfer->plan.drop_cache)
 		stn_source_drop_cache(fd, transfer->plan.offset + piece.at, piece.length);
+}
+
+static void run_find_end(const struct stn_transfer *transfer, struct stn_step *step)
+{
+	const struct stn_transfer_plan *plan = &transfer->plan;
+	const struct stn_source *source = transfer->opening.source;
+
+	step->result =
+		(int64_t)stn_ending_find(source->fds[0], plan->offset, plan->offset + plan->length);
 }
 
 /*
@@ -355,6 +383,8 @@ void stn_transfer_step_run(struct stn_job *job, struct stn_step *step)
 		run_read(transfer, step);
 	else if (step->kind == STN_TRANSFER_CHECK)
 		run_check(transfer, step);
+	else if (step->kind == STN_TRANSFER_FIND_END)
+		run_find_end(transfer, step);
 	else if (step->kind)
 		stn_opening_run(&transfer->opening, step);
 }

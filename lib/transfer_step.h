@@ -8,6 +8,7 @@
 enum {
 	STN_TRANSFER_CHECK = STN_OPENING_KINDS, /* looks at the memory; result: 1 if all is good */
 	STN_TRANSFER_READ, /* reads a block; result: bytes, detail: errno of the next one or 0 */
+	STN_TRANSFER_FIND_END, /* after an early end: result: where in the file that is */
 };
 
 /* Does a step. No lock held; blocks as the file system does. */

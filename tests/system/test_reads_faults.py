@@ -66,14 +66,17 @@ def dumped(server, tmp_path, *options, **more):
 
 
 @pytest.mark.parametrize("block", [0, 1000000, 65536])
-def test_short_file(block, tmp_path):
+@pytest.mark.parametrize("attr_timeout", [0, 1])
+@pytest.mark.parametrize("end", [AT, AT + 77, SIZE - SIZE % 4096 - 4096])
+def test_short_file(end, attr_timeout, block, tmp_path):
     """The server delivers less than the size that it reported: its end is the end. The kernel can
-    miss that where several reads are in flight, a bare one too, now and then: so three times."""
-    for _ in range(3):
-        with mounted(fault=f"short:{MODEL}:{AT}") as server:
+    miss that where several reads are in flight or attributes are asked for, and show zeros, a bare
+    one too, now and then: so several times."""
+    for _ in range(4):
+        with mounted(fault=f"short:{MODEL}:{end}", attr_timeout=attr_timeout) as server:
             result, total = dumped(server, tmp_path, "-b", block)
-        assert total == AT, result.stdout
-        assert calls(result)[-1][1:4] == (AT, 0, "")
+        assert total == end, result.stdout
+        assert calls(result)[-1][1:4] == (end, 0, "")
 
 
 @pytest.mark.parametrize("block", [0, 1000000])
