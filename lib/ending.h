@@ -26,13 +26,14 @@ struct stn_ending {
 /*
  * False if the file ends before what has been read of it. The file system is asked only where the
  * last page is all zeros, for one byte: first for the file's last, which is remembered, then for
- * the read's. Where it cannot be asked (io_setup refused) the read is believed. Blocks as the file
- * system does, and for tens of milliseconds in io_destroy. Async-signal-safe; no lock held.
+ * the read's. Under a seccomp filter, which may kill for io_setup, it is asked by pread, several
+ * times. Blocks as the file system does, and for tens of milliseconds in io_destroy.
+ * Async-signal-safe; no lock held.
  */
 bool stn_ending_is_there(const struct stn_ending *ending);
 
 /*
- * Where the file ends in [from, to), by halves: to if it does not, or cannot be asked; fd: direct.
+ * Where the file ends in [from, to), by halves; to if it does not, or cannot be read. fd: direct.
  * Blocks likewise. Async-signal-safe; no lock held.
  */
 uint64_t stn_ending_find(int fd, uint64_t from, uint64_t to);

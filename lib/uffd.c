@@ -53,22 +53,13 @@ static int open_call(int flags)
 	return (int)stn_sys_call(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags, 0, 0, 0, 0, 0);
 }
 
-/* True if the system call may be made: a seccomp filter that does not know it may kill for it. */
-static bool may_call(void)
-{
-	const int get_seccomp = 21, filtered = 2;
-
-	return stn_config.fill == STN_FILL_LAZY ||
-	       stn_sys_prctl(get_seccomp, 0, 0, 0, 0) != filtered;
-}
-
 int stn_uffd_open(bool *user_only)
 {
 	struct uffdio_api api = {.api = UFFD_API};
 	int fd = open_device(), rc;
 
 	*user_only = false;
-	if (fd < 0 && !may_call())
+	if (fd < 0 && stn_config.fill != STN_FILL_LAZY && stn_sys_filtered())
 		return fd;
 	if (fd < 0)
 		fd = open_call(0);

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ending.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "page.h"
@@ -131,7 +135,7 @@ START_TEST(not_zero)
 }
 END_TEST
 
-/* Where the file cannot be asked what has been read is believed. */
+/* Where the file cannot be read what has been read is believed. */
 START_TEST(cannot_be_asked)
 {
 	int fd = ending.fd;
@@ -140,6 +144,27 @@ START_TEST(cannot_be_asked)
 	ending.fd = -1;
 	ck_assert(stn_ending_is_there(&ending));
 	ending.fd = fd;
+}
+END_TEST
+
+/* Under a seccomp filter that kills for io_setup the answers are the same. */
+START_TEST(filtered)
+{
+	struct sock_filter refuse[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {COUNT(refuse), refuse};
+
+	ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+	ck_assert(stn_ending_is_there(&ending));
+	atomic_store(&model.whole, false);
+	end_file_at(page + 5);
+	ck_assert(!stn_ending_is_there(&ending));
+	ck_assert_uint_eq(stn_ending_find(ending.fd, 0, sizeof(memory)), page + 5);
 }
 END_TEST
 
@@ -156,5 +181,6 @@ Suite *unit_suite(void)
 	tcase_add_test(tcase, find);
 	tcase_add_test(tcase, not_zero);
 	tcase_add_test(tcase, cannot_be_asked);
+	tcase_add_test(tcase, filtered);
 	return suite;
 }
