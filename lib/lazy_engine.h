@@ -38,6 +38,8 @@ enum stn_unit {
 			*/
 };
 
+#define STN_LAZY_ENDS 8 /* reads by one descriptor whose ends are remembered */
+
 /* The file, opened once more: for one read at a time. */
 struct stn_lazy_handle {
 	int fd;	     /* -1: not open */
@@ -49,7 +51,7 @@ struct stn_lazy_handle {
 struct stn_lazy_use {
 	struct stn_lazy_handle *handle; /* NULL: the one that is for all */
 	int fd;
-	bool shared;	/* another read by it when this one began, far from this one */
+	bool shared;	/* others read by it when this one began, all far from this one */
 	uint64_t begun; /* clock */
 	struct stn_request_read request; /* of what size, for the mount's pace */
 };
@@ -78,8 +80,9 @@ struct stn_lazy {
 	int file;		   /* the file, direct */
 	int copy;	  /* the file, buffered: some of it was in the page cache; else -1 */
 	uint32_t sharing; /* threads that read by file */
-	uint64_t at;	  /* where the last of those reads will end, in the file */
-	bool apart;	  /* it may be opened once more */
+	uint64_t at[STN_LAZY_ENDS]; /* where the last of those reads will end, in the file */
+	uint32_t latest;	    /* which of them was begun last */
+	bool apart;		    /* it may be opened once more */
 	struct stn_lazy_handle handles[STN_LAZY_HANDLES];
 	uint32_t units;
 	uint32_t counts[STN_UNIT_LOST + 1]; /* units in each state */

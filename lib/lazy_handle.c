@@ -43,16 +43,27 @@ static struct stn_lazy_handle *choose(struct stn_lazy *lazy, uint64_t offset)
 	return resting || opened >= stn_crew_most_descriptors() ? resting : fresh;
 }
 
+/* True if the last reads by the descriptor that is for all ended elsewhere: one that carries on
+ * where one of them ends need not wait for it anywhere. Pool lock held. */
+static bool is_elsewhere(const struct stn_lazy *lazy, uint64_t offset)
+{
+	for (uint32_t i = 0; i < STN_LAZY_ENDS; i++) {
+		uint64_t at = lazy->at[i];
+
+		if ((offset < at ? at - offset : offset - at) < FAR)
+			return false;
+	}
+	return true;
+}
+
 /* Joins those that read by the descriptor that is for all. Pool lock held. */
 static void join(struct stn_lazy *lazy, uint64_t offset, uint64_t bytes, struct stn_lazy_use *use)
 {
-	uint64_t distance = offset < lazy->at ? lazy->at - offset : offset - lazy->at;
-
 	use->handle = NULL;
 	use->fd = lazy->file;
-	/* One that carries on where the last one ends need not wait for it anywhere. */
-	use->shared = lazy->sharing++ != 0 && distance >= FAR;
-	lazy->at = offset + bytes;
+	use->shared = lazy->sharing++ != 0 && is_elsewhere(lazy, offset);
+	lazy->latest = (lazy->latest + 1) % STN_LAZY_ENDS;
+	lazy->at[lazy->latest] = offset + bytes;
 }
 
 /* Opens the file once more. Descriptor or -errno. */
