@@ -14,14 +14,14 @@ from support import models, need
 from support.fuse import FuseServer
 from support.run import run
 
-COUNT = 64
-TENSOR = 4 * MIB
+COUNT = 128
+TENSOR = 2 * MIB
 NAME = "model.safetensors"
 OLD = 1_600_000_000
 SEEDS = int(os.environ.get("STN_TEST_SEEDS", "6"))
 
 OFFLOAD = """
-import ctypes, json, mmap, os, struct, sys, zlib
+import ctypes, json, mmap, os, struct, sys, time, zlib
 libc = ctypes.CDLL(None, use_errno=True)
 path, copy, what = sys.argv[1:4]
 def open_map(size=0):
@@ -44,7 +44,11 @@ if what == "short":
     print("wrong", *(a for a, b in tensors if zlib.crc32(view[a:b]) != zlib.crc32(want[a:b])))
     sys.exit()
 first = open_map()
-heads = sum(first[a] != want[a] for a, b in tensors)
+heads = 0
+for a, b in tensors:
+    heads += first[a] != want[a]
+    if what == "slow":
+        time.sleep(0.02)
 wrong = [("head", heads)] if heads else []
 def compare(name, view, a, b, want=want):
     if zlib.crc32(view[a:b]) != zlib.crc32(want[a:b]):
@@ -128,7 +132,7 @@ def offload(server, source, what, prefix=(), **options):
     return server.stats()["bytes"] / (COUNT * TENSOR), lines, result
 
 
-@pytest.mark.parametrize("what", ["plain", "store", "fork", "access"])
+@pytest.mark.parametrize("what", ["plain", "slow", "store", "fork", "access"])
 def test_second_maps(source, what):
     """What a first map holds the later ones do not read again, and see as the file has it; the
     first one has what the program has stored, in huge pages, and so has a child."""
@@ -138,10 +142,12 @@ def test_second_maps(source, what):
     if not holds():
         assert delivered < 3 and not borrowed
         return
-    # Before a fork all is placed, and what has been stored into is nobody else's.
-    assert delivered <= (2.2 if what == "fork" else 1.2), delivered
+    # Before a fork all is placed, and what has been stored into is nobody else's. Of the first
+    # sixteen tensors in a row, and what is read ahead of them, nothing is held: the more the slower
+    # the program goes through them.
+    assert delivered <= (2.2 if what == "fork" else 1.15), delivered
     assert len(borrowed) >= (0 if what == "fork" else COUNT * 3 // 4), result.stats
-    if what in ("plain", "store"):
+    if what in ("plain", "slow", "store"):
         assert float(lines["huge"]) > 0.45, lines
 
 
