@@ -40,7 +40,7 @@ struct stn_model {
 	_Atomic uint64_t
 		delivered; /* bytes of that version handed to the program, header peeks apart */
 	_Atomic bool little_used; /* filled at once less than half was used: usage.h */
-	_Atomic bool whole;	  /* the file system has been asked for its last byte: ending.h */
+	_Atomic bool whole;	  /* its last byte is there, the file system says: ending.h */
 	_Atomic uint64_t header;  /* bytes of its safetensors header with its length, 0 = unknown */
 	struct stn_tensors *_Atomic tensors; /* where they begin: tensors.h; NULL = never known */
 	_Atomic uint64_t file_system;	     /* f_type, 0 = not asked yet */

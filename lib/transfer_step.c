@@ -68,6 +68,14 @@ static ssize_t copy_edges(const struct stn_transfer *transfer, uint64_t at, uint
 	return (ssize_t)length;
 }
 
+/* True if a descriptor reads past the page cache. */
+static bool is_direct(const struct stn_transfer *transfer, uint32_t index)
+{
+	const struct stn_source *source = transfer->opening.source;
+
+	return __atomic_load_n(&source->direct, __ATOMIC_RELAXED) >> index & 1;
+}
+
 /* Notes that the file ends sooner than it should. */
 static void note_end(struct stn_transfer *transfer)
 {
@@ -136,7 +144,7 @@ static ssize_t read_pages(const struct stn_transfer *transfer, uint32_t index, c
 {
 	struct stn_source *source = transfer->opening.source;
 	uint64_t bit = (uint64_t)1 << index, length = stn_round_up(wanted, stn_page_size());
-	bool direct = (__atomic_load_n(&source->direct, __ATOMIC_RELAXED) & bit) != 0;
+	bool direct = is_direct(transfer, index);
 	int fd = source->fds[index];
 	ssize_t got;
 
@@ -213,9 +221,8 @@ static ssize_t read_piece(struct stn_transfer *transfer, const struct piece *pie
 {
 	const struct stn_source *source = transfer->opening.source;
 	uint32_t index = stn_transfer_descriptor(transfer, piece->lane);
-	bool direct = __atomic_load_n(&source->direct, __ATOMIC_RELAXED) >> index & 1;
 
-	if (direct && goes_straight(transfer, piece)) {
+	if (is_direct(transfer, index) && goes_straight(transfer, piece)) {
 		ssize_t got = read_straight(transfer, source->fds[index], piece);
 
 		/* EFAULT: bad memory, or memory of a device, which cannot be pinned. */
@@ -291,16 +298,18 @@ static ssize_t read_block(struct stn_transfer *transfer, const struct piece *pie
 	return got < 0 ? 0 : got;
 }
 
-/* False if the file ends before what has been read of it. Blocks as stn_ending_is_there. */
-static bool is_there(const struct stn_transfer *transfer, int fd, const struct piece *piece)
+/* False if the file ends before what a direct read has returned of it. Blocks as
+ * stn_ending_is_there. */
+static bool is_there(const struct stn_transfer *transfer, uint32_t index, const struct piece *piece)
 {
 	const struct stn_transfer_plan *plan = &transfer->plan;
+	int fd = transfer->opening.source->fds[index];
 	char last[512];
 	uint64_t end = plan->offset + piece->at + piece->length;
 	uint64_t bytes = stn_min(stn_min(sizeof(last), piece->length), (end - 1) % 512 + 1);
 	struct stn_ending ending = {fd, plan->model, plan->identity.size, last, bytes, end - bytes};
 
-	return !plan->way.fuse ||
+	return !plan->way.fuse || !is_direct(transfer, index) ||
 	       stn_sys_copy(stn_process_peek()->owner, last,
 			    plan->memory + piece->at + piece->length - bytes,
 			    bytes) != (ssize_t)bytes ||
@@ -310,11 +319,12 @@ static bool is_there(const struct stn_transfer *transfer, int fd, const struct p
 static void run_read(struct stn_transfer *transfer, struct stn_step *step)
 {
 	const struct piece piece = {step->offset, step->length, step->lane};
-	int fd = transfer->opening.source->fds[stn_transfer_descriptor(transfer, step->lane)];
+	uint32_t index = stn_transfer_descriptor(transfer, step->lane);
+	int fd = transfer->opening.source->fds[index];
 	ssize_t error;
 
 	step->result = read_block(transfer, &piece, &error);
-	if (step->result == (int64_t)piece.length && !is_there(transfer, fd, &piece))
+	if (step->result == (int64_t)piece.length && !is_there(transfer, index, &piece))
 		note_end(transfer);
 	/* Where a server delivers less than the size that it has reported, the kernel fills up with
 	 * zeros and corrects the size. */

@@ -14,6 +14,7 @@ from reading import MODEL, OTHER, SIZE, buffered, files, lines, mounted, place, 
 from support import models, need, paths
 from support.cache import Watch, evict, resident
 from support.cgroup import Cgroup
+from support.fuse import FuseServer
 from support.run import run
 
 LARGE = 256 * MIB
@@ -135,6 +136,20 @@ def test_page_cache_as_found(kind, part, io):
         # What the kernel has read ahead of buffered reads may come after they are over.
         slack = MIB if io == "buffered" else 0
         assert abs(watch.resident() - before) <= slack, (before, watch.resident())
+
+
+@pytest.mark.parametrize("io", ["auto", "buffered"])
+def test_page_cache_of_zeros(io, tmp_path):
+    """A model of zeros, whose end the file system may be asked about, leaves nothing either."""
+    need.fuse()
+    need.library()
+    with open(tmp_path / MODEL, "wb") as file:
+        file.truncate(24 * MIB + 777)
+    with FuseServer(tmp_path, keep_cache=True) as server:
+        with Watch(server.mountpoint / MODEL) as watch:
+            result = ended(run(reading(server.mountpoint / MODEL), env={"STSHIM_IO": io}))
+            assert served(result, MODEL) > 0, result.stats
+            assert settled(watch) == 0
 
 
 def test_page_cache_on_disk(tmp_path):
